@@ -1,0 +1,23 @@
+//! Compiles the .proto files with protox, so that no protoc is needed on the machine.
+use std::error::Error;
+
+const FILES: [&str; 9] = [
+    "types.proto",
+    "namespace.proto",
+    "inode.proto",
+    "file.proto",
+    "session.proto",
+    "volume.proto",
+    "meta.proto",
+    "raft.proto",
+    "admin.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for file in FILES {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(FILES, ["."])?;
+    tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(descriptors)?;
+    Ok(())
+}

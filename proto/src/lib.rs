@@ -1,0 +1,21 @@
+//! The contract of Holdfast: wire messages, and the pure domain rules that the client and metad share.
+//! Depends on nothing of ours. Called by everything.
+
+pub mod errno;
+pub mod limits;
+pub mod name;
+pub mod op;
+pub mod version;
+
+/// The generated wire messages, package `holdfast.v1`.
+#[allow(clippy::all, missing_docs)]
+pub mod pb {
+    tonic::include_proto!("holdfast.v1");
+}
+
+pub use errno::FsErrno;
+pub use name::Name;
+pub use op::{Ask, Op};
+
+/// Inode of a volume's root directory.
+pub const ROOT_INO: u64 = 1;

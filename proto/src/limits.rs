@@ -1,0 +1,51 @@
+//! Every bound in the system that both sides must agree on, with its unit in its name.
+
+/// Longest name of a directory entry, bytes (NAME_MAX, limits.h).
+pub const NAME_BYTES_MAX: usize = 255;
+/// Longest target of a symbolic link, bytes (PATH_MAX less its NUL; symlink(2) ENAMETOOLONG).
+pub const SYMLINK_BYTES_MAX: usize = 4095;
+/// Most names one inode may have (link(2) EMLINK).
+pub const NLINK_MAX: u32 = 1_000_000_000;
+/// Largest file, bytes: chunk indexes are u32.
+pub const FILE_BYTES_MAX: u64 = CHUNK_BYTES as u64 * (u32::MAX as u64 + 1) / 2;
+/// Bytes of a file that one chunk covers.
+pub const CHUNK_BYTES: u32 = 64 << 20;
+/// Size of an object, default, bytes.
+pub const BLOCK_BYTES_DEFAULT: u32 = 4 << 20;
+/// Smallest and largest block a volume may be formatted with, bytes; powers of two.
+pub const BLOCK_BYTES_MIN: u32 = 64 << 10;
+pub const BLOCK_BYTES_MAX: u32 = 16 << 20;
+/// Most slots of a session, that is, mutations one client has in flight.
+pub const SESSION_SLOTS_MAX: u32 = 1024;
+/// A session whose client is silent for this long may be ended by the leader.
+pub const SESSION_LEASE_MS: u64 = 60_000;
+/// Client sends a keep-alive this often when it has nothing else to say.
+pub const KEEP_ALIVE_MS: u64 = 5_000;
+/// Largest gRPC message on the client's stream, bytes.
+pub const FRAME_BYTES_MAX: usize = 8 << 20;
+/// Largest single request, bytes.
+pub const REQUEST_BYTES_MAX: usize = 1 << 20;
+/// Most requests one frame may carry.
+pub const FRAME_REQUESTS_MAX: usize = 4096;
+/// Most slices one commit may publish.
+pub const COMMIT_SLICES_MAX: usize = 1024;
+/// Largest reply of one readdir, bytes; what a request may ask for at most.
+pub const READDIR_BYTES_MAX: u32 = 1 << 20;
+/// Most chunks one read_slices may ask for.
+pub const READ_CHUNKS_MAX: u32 = 64;
+/// Most inodes or slices one background mutation names.
+pub const BACKGROUND_BATCH_MAX: usize = 512;
+/// Longest volume name, bytes: [a-z0-9-], starting with a letter.
+pub const VOLUME_NAME_BYTES_MAX: usize = 63;
+
+const _: () = assert!(CHUNK_BYTES % BLOCK_BYTES_MAX == 0 && BLOCK_BYTES_MAX % BLOCK_BYTES_MIN == 0);
+const _: () = assert!(REQUEST_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(KEEP_ALIVE_MS * 4 < SESSION_LEASE_MS);
+
+/// Whether a volume may be called this.
+pub fn volume_name_ok(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= VOLUME_NAME_BYTES_MAX
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
