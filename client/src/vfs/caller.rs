@@ -28,12 +28,7 @@ impl Caller {
         self.creds_with_groups_if(mode & S_ISGID != 0)
     }
 
-    /// The same for a change of group, too.
-    pub fn creds_for_setattr(&self, mode: Option<u32>, gid: Option<u32>) -> pb::Creds {
-        self.creds_with_groups_if(gid.is_some() || mode.is_some_and(|mode| mode & S_ISGID != 0))
-    }
-
-    /// Credentials for a permission check that the kernel did not make.
+    /// Credentials for what asks for write permission or for membership: setattr, and checks that the kernel did not make.
     pub fn creds_with_groups(&self) -> pb::Creds {
         self.creds_with_groups_if(true)
     }

@@ -4,7 +4,7 @@
 pub mod caller;
 pub mod dir_stream;
 pub mod handles;
-mod ops;
+pub mod ops;
 pub mod pushes;
 pub mod size_guard;
 
@@ -68,6 +68,11 @@ impl<M: MetaApi> Vfs<M> {
             released,
             released_rx: Mutex::new(Some(released_rx)),
         })
+    }
+
+    /// Inode of the mount's root directory.
+    pub fn root(&self) -> u64 {
+        self.config.root
     }
 
     /// Gives the kernel's caches a way to be invalidated. Without it (tests) nothing is told to anyone.

@@ -40,8 +40,7 @@ impl<M: MetaApi> Vfs<M> {
             return Ok(());
         }
         while let Some(mut item) = stream.peek() {
-            self.prepare_attr(&caller, &mut item, fresh).await?;
-            if fill(&item) {
+            if self.prepare_attr(&caller, &mut item, fresh).await? && fill(&item) {
                 break;
             }
             stream.advance();
@@ -84,17 +83,16 @@ impl<M: MetaApi> Vfs<M> {
         Ok((reply.entries, reply.end))
     }
 
-    /// Attributes that have just arrived count local writes; those that waited here are asked for again.
-    async fn prepare_attr(&self, caller: &Caller, item: &mut DirItem, fresh: bool) -> Result<(), ClientError> {
-        if let Some(attr) = item.attr.take() {
-            item.attr = if fresh {
-                Some(self.settle_attr(caller, attr).await?)
-            } else {
-                // Removed meanwhile: the name alone.
-                self.fresh_attr(caller, attr.ino).await.ok()
-            };
+    /// Attributes that have just arrived count local writes; those that waited here are asked for again. False: gone meanwhile.
+    async fn prepare_attr(&self, caller: &Caller, item: &mut DirItem, fresh: bool) -> Result<bool, ClientError> {
+        let Some(attr) = item.attr.take() else { return Ok(true) };
+        let settled = if fresh { self.settle_attr(caller, attr).await } else { self.fresh_attr(caller, attr.ino).await };
+        match settled {
+            Ok(attr) => item.attr = Some(attr),
+            Err(ClientError::Refused(_)) => return Ok(false),
+            Err(error) => return Err(error),
         }
-        Ok(())
+        Ok(true)
     }
 }
 

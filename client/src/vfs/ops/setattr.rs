@@ -1,13 +1,11 @@
 //! Setattr: chmod, chown, truncate, utimensat. Called by fuse/adapter. Who may do what is the server's rule (and the kernel's, by
-//! default_permissions); order against local writes is ours.
+//! default_permissions), also that a write by another than the owner may clear the set-ID bits; order against local writes is ours.
 
 use crate::error::ClientError;
-use crate::meta::{MetaApi, own_creds};
+use crate::meta::MetaApi;
 use crate::vfs::{Caller, Vfs, attr_of};
 use holdfast_proto::limits::FILE_BYTES_MAX;
 use holdfast_proto::{FsErrno, pb};
-
-const S_ISUID_ISGID: u32 = libc::S_ISUID | libc::S_ISGID;
 
 /// What to change; None leaves it.
 #[derive(Clone, Debug, Default)]
@@ -43,11 +41,7 @@ impl<M: MetaApi> Vfs<M> {
         if resizes || set.atime.is_some() || set.mtime.is_some() {
             self.data.flush_ino(ino).await?;
         }
-        let creds = caller.creds_for_setattr(set.mode, set.gid);
-        let answer = match self.meta.mutate(&creds, set.clone().into_op(ino)).await {
-            Err(ClientError::Refused(FsErrno::Perm)) if set.mode.is_some() => self.clear_suid(&caller, ino, set).await?,
-            other => other?,
-        };
+        let answer = self.meta.mutate(&caller.creds_with_groups(), set.into_op(ino)).await?;
         let mut attr = attr_of(answer.reply)?;
         if resizes {
             self.handles.committed(ino, Some(attr.data_version));
@@ -55,47 +49,5 @@ impl<M: MetaApi> Vfs<M> {
         self.data.observe(&attr);
         self.count_local_writes(&mut attr);
         Ok(attr)
-    }
-
-    /// A write or truncation by somebody who is not the owner clears the set-ID bits: the kernel asks for that with their uid, after
-    /// its own check, and the server refuses a plain chmod by them. Done with the mount's credentials, if it clears those bits
-    /// and does nothing else; a size that came along is changed as the caller.
-    async fn clear_suid(
-        &self,
-        caller: &Caller,
-        ino: u64,
-        mut set: SetattrRequest,
-    ) -> Result<crate::meta::Answer<pb::EntryReply>, ClientError> {
-        let mode = set.mode.take().unwrap_or_default() & 0o7777;
-        let old = attr_of(self.meta.query(&caller.creds(), pb::GetattrQuery { ino }).await?.reply)?.mode;
-        if set.uid.is_some() || set.gid.is_some() || !clears_set_ids_only(old, mode) {
-            return Err(FsErrno::Perm.into());
-        }
-        let clear = SetattrRequest { mode: Some(mode), ..SetattrRequest::default() };
-        let cleared = self.meta.mutate(&own_creds(), clear.into_op(ino)).await?;
-        if set.size.is_none() && set.atime.is_none() && set.mtime.is_none() {
-            return Ok(cleared);
-        }
-        self.meta.mutate(&caller.creds(), set.into_op(ino)).await
-    }
-}
-
-/// Also true where nothing changes: two writers may have found the bits set at the same time.
-fn clears_set_ids_only(old: u32, new: u32) -> bool {
-    new & !old == 0 && (old & !new) & !S_ISUID_ISGID == 0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clearing_set_id_bits_is_told_from_a_chmod() {
-        assert!(clears_set_ids_only(0o6755, 0o0755));
-        assert!(clears_set_ids_only(0o4755, 0o0755));
-        assert!(clears_set_ids_only(0o0755, 0o0755));
-        assert!(!clears_set_ids_only(0o4755, 0o0777));
-        assert!(!clears_set_ids_only(0o4755, 0o0700));
-        assert!(!clears_set_ids_only(0o0755, 0o4755));
     }
 }
