@@ -5,7 +5,14 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+pub mod codec;
+pub mod inode_record;
+pub mod keys;
 pub mod mem_store;
+pub mod memtable;
+pub mod read;
+pub mod records;
+pub mod txn;
 
 /// Storage failed. It is never a refusal: the node stops.
 #[derive(Debug, thiserror::Error)]
