@@ -84,6 +84,8 @@ pub struct MetaConfig {
     pub slot_count: u32,
     /// See SUSPICION.
     pub suspicion: Duration,
+    /// Nothing is cached here, so the cluster need not push invalidations.
+    pub quiet: bool,
 }
 
 impl MetaConfig {
@@ -96,6 +98,7 @@ impl MetaConfig {
             call_deadline: CALL_DEADLINE,
             slot_count: SESSION_SLOTS_MAX,
             suspicion: SUSPICION,
+            quiet: true,
         }
     }
 }

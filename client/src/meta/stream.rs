@@ -143,7 +143,7 @@ impl Stream for Outbound {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<OutFrame>> {
         if std::mem::take(&mut self.hello) {
             let session = self.link.core.lock().session.id();
-            let hello = pb::Hello { protocol: version::PROTOCOL, session };
+            let hello = pb::Hello { protocol: version::PROTOCOL, session, quiet: self.link.config.quiet };
             return Poll::Ready(Some(OutFrame { hello: Some(hello), ..Default::default() }));
         }
         if let Some(gate) = &mut self.gate {
