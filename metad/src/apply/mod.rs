@@ -1,9 +1,26 @@
 //! apply: the pure state machine. One log entry in, new values and replies out. No clock, no randomness, no IO but `KvRead`.
 //! Called by raft/state_machine and by tests.
 
-use crate::store::{Batch, KvRead, StoreError};
+use crate::store::{Batch, KvRead, StoreError, read, txn::Txn};
 use bytes::Bytes;
-use holdfast_proto::{FsErrno, pb};
+use context::{Context, Ruling, SliceOrders, Stop};
+use dedup::Seen;
+use holdfast_proto::pb::mutation::Op;
+use holdfast_proto::{FsErrno, limits, pb};
+
+pub mod context;
+mod dedup;
+mod dir;
+mod inode;
+pub mod invariants;
+mod ops;
+pub(crate) mod orphan;
+mod quota;
+mod session;
+#[cfg(test)]
+pub(crate) mod test_fs;
+mod truncate;
+mod volume;
 
 /// How one mutation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,11 +64,115 @@ pub struct Applied {
 ///
 /// # Errors
 /// Storage or stored data is damaged: the node must stop.
-pub fn apply_entry(_view: &dyn KvRead, _log_index: u64, entry: &pb::LogEntry) -> Result<Applied, StoreError> {
-    let outcomes = entry
-        .mutations
-        .iter()
-        .map(|_| Outcome { verdict: Verdict::Refused(FsErrno::NoSys), effects: Effects::default() })
-        .collect();
-    Ok(Applied { batch: Batch::default(), outcomes })
+pub fn apply_entry(view: &dyn KvRead, log_index: u64, entry: &pb::LogEntry) -> Result<Applied, StoreError> {
+    let mut txn = Txn::new(view);
+    let now = context::advance_clock(&mut txn, entry.time)?;
+    let mut orders = SliceOrders::new(log_index);
+    let mut outcomes = Vec::with_capacity(entry.mutations.len());
+    let nobody = pb::Creds::default();
+    for mutation in &entry.mutations {
+        let creds = mutation.creds.as_ref().unwrap_or(&nobody);
+        let effects = Effects::default();
+        let mut cx =
+            Context { log_index, now, volume: 0, session: mutation.session, creds, orders: &mut orders, effects };
+        let verdict = apply_mutation(&mut txn, &mut cx, mutation)?;
+        let effects = match verdict {
+            Verdict::Reply(_) => Effects { volume: cx.volume, ..cx.effects },
+            _ => Effects::default(),
+        };
+        outcomes.push(Outcome { verdict, effects });
+    }
+    Ok(Applied { batch: txn.into_batch(), outcomes })
+}
+
+/// Who may send an operation, and what it needs with it.
+enum Sender {
+    /// A session, in the name of a user: credentials must be there.
+    User,
+    /// A session, for itself.
+    Session,
+    /// Idempotent by itself: without a session.
+    Anyone,
+}
+
+fn sender(op: &Op) -> Sender {
+    match op {
+        Op::Create(_) | Op::Mkdir(_) | Op::Mknod(_) | Op::Symlink(_) | Op::Link(_) | Op::Unlink(_) | Op::Rmdir(_) => {
+            Sender::User
+        }
+        Op::Rename(_) | Op::Setattr(_) | Op::CommitWrite(_) => Sender::User,
+        Op::Hold(_) | Op::Release(_) | Op::PurgeSlices(_) | Op::CloseSession(_) => Sender::Session,
+        Op::OpenSession(_) | Op::FormatVolume(_) | Op::ConfigVolume(_) | Op::ExpireSessions(_) | Op::Reclaim(_) => {
+            Sender::Anyone
+        }
+    }
+}
+
+fn apply_mutation(txn: &mut Txn<'_>, cx: &mut Context<'_>, mutation: &pb::Mutation) -> Result<Verdict, StoreError> {
+    let malformed = Ok(Verdict::Failed(pb::FailureCode::Malformed));
+    let Some(op) = &mutation.op else { return malformed };
+    match sender(op) {
+        Sender::Anyone if mutation.session == 0 => return run(txn, cx, op),
+        Sender::Anyone => return malformed,
+        Sender::User if mutation.creds.is_none() => return malformed,
+        Sender::User | Sender::Session => {}
+    }
+    let Some(session) = read::session(txn, mutation.session)? else {
+        return Ok(Verdict::Failed(pb::FailureCode::SessionLost));
+    };
+    if mutation.slot >= limits::SESSION_SLOTS_MAX || mutation.seq == 0 {
+        return malformed;
+    }
+    match dedup::look(txn, mutation)? {
+        Seen::Again(verdict) => return Ok(verdict),
+        Seen::OutOfOrder => return Ok(Verdict::Failed(pb::FailureCode::Sequence)),
+        Seen::New => {}
+    }
+    cx.volume = session.volume;
+    let verdict = run(txn, cx, op)?;
+    // The end of the session took its slots with it.
+    if !cx.effects.ended.contains(&mutation.session) {
+        dedup::remember(txn, mutation, &verdict);
+    }
+    Ok(verdict)
+}
+
+fn run(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &Op) -> Result<Verdict, StoreError> {
+    let before = txn.writes_count();
+    let verdict = match dispatch(txn, cx, op) {
+        Ok(reply) => return Ok(Verdict::Reply(reply)),
+        Err(Stop::Refused(errno)) => Verdict::Refused(errno),
+        Err(Stop::Failed(code)) => Verdict::Failed(code),
+        Err(Stop::Store(error)) => return Err(error),
+    };
+    debug_assert_eq!(before, txn.writes_count(), "{op:?} wrote before it refused");
+    Ok(verdict)
+}
+
+fn dispatch(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &Op) -> Ruling<Bytes> {
+    match op {
+        Op::Create(op) => reply(ops::create::apply(txn, cx, op)),
+        Op::Mkdir(op) => reply(ops::mkdir::apply(txn, cx, op)),
+        Op::Mknod(op) => reply(ops::mknod::apply(txn, cx, op)),
+        Op::Symlink(op) => reply(ops::symlink::apply(txn, cx, op)),
+        Op::Link(op) => reply(ops::link::apply(txn, cx, op)),
+        Op::Unlink(op) => reply(ops::unlink::apply(txn, cx, op)),
+        Op::Rmdir(op) => reply(ops::rmdir::apply(txn, cx, op)),
+        Op::Rename(op) => reply(ops::rename::apply(txn, cx, op)),
+        Op::Setattr(op) => reply(ops::setattr::apply(txn, cx, op)),
+        Op::CommitWrite(op) => reply(ops::commit_write::apply(txn, cx, op)),
+        Op::Hold(op) => reply(ops::hold::apply(txn, cx, op)),
+        Op::Release(op) => reply(ops::release::apply(txn, cx, op)),
+        Op::Reclaim(op) => reply(ops::reclaim::apply(txn, cx, op)),
+        Op::PurgeSlices(op) => reply(ops::purge_slices::apply(txn, cx, op)),
+        Op::OpenSession(op) => reply(ops::open_session::apply(txn, cx, op)),
+        Op::CloseSession(op) => reply(ops::close_session::apply(txn, cx, op)),
+        Op::ExpireSessions(op) => reply(ops::expire_sessions::apply(txn, cx, op)),
+        Op::FormatVolume(op) => reply(ops::format_volume::apply(txn, cx, op)),
+        Op::ConfigVolume(op) => reply(ops::config_volume::apply(txn, cx, op)),
+    }
+}
+
+fn reply(message: Ruling<impl prost::Message>) -> Ruling<Bytes> {
+    message.map(|message| message.encode_to_vec().into())
 }

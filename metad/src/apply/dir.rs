@@ -1,0 +1,115 @@
+//! Directories: finding, adding and removing names, and what that does to the directory's link count, times and entry count.
+//! Called by the operations.
+
+use super::context::{Context, Ruling};
+use super::inode::{self, S_ISVTX};
+use crate::store::inode_record::Inode;
+use crate::store::records::Dentry;
+use crate::store::{KvRead, StoreError, keys, read, txn::Txn};
+use bytes::Bytes;
+use holdfast_proto::pb::FileKind;
+use holdfast_proto::{FsErrno, Name, ROOT_INO, limits};
+
+/// Longest way up to the root that is followed: a longer one can only be damage (a path is at most 4096 bytes).
+const DEPTH_MAX: usize = 1 << 20;
+
+pub fn name(bytes: &Bytes) -> Ruling<Name> {
+    Ok(Name::new(bytes.clone())?)
+}
+
+/// A directory by its number. ESTALE where it is gone, ENOTDIR for anything else, ENOENT where it was removed and is only open.
+pub fn load(view: &dyn KvRead, cx: &Context<'_>, ino: u64) -> Ruling<Inode> {
+    let dir = inode::load(view, cx, ino)?;
+    if !dir.is_dir() {
+        return Err(FsErrno::NotDir.into());
+    }
+    if dir.is_orphan() {
+        return Err(FsErrno::NoEnt.into());
+    }
+    Ok(dir)
+}
+
+pub fn find(view: &dyn KvRead, cx: &Context<'_>, dir: &Inode, name: &Name) -> Result<Option<Dentry>, StoreError> {
+    read::dentry(view, cx.volume, dir.ino, name.as_bytes())
+}
+
+/// What a name names, with its inode. ENOENT where there is no such name.
+pub fn find_inode(view: &dyn KvRead, cx: &Context<'_>, dir: &Inode, name: &Name) -> Ruling<Inode> {
+    let dentry = find(view, cx, dir, name)?.ok_or(FsErrno::NoEnt)?;
+    Ok(read::named_inode(view, cx.volume, dentry.ino)?)
+}
+
+/// EEXIST where the name is there; EMLINK where the directory can take no further subdirectory.
+pub fn check_free(view: &dyn KvRead, cx: &Context<'_>, dir: &Inode, name: &Name, kind: FileKind) -> Ruling<()> {
+    if find(view, cx, dir, name)?.is_some() {
+        return Err(FsErrno::Exist.into());
+    }
+    check_subdir_room(dir, kind)
+}
+
+pub fn check_subdir_room(dir: &Inode, kind: FileKind) -> Ruling<()> {
+    if kind == FileKind::Directory && dir.nlink >= limits::NLINK_MAX {
+        return Err(FsErrno::MLink.into());
+    }
+    Ok(())
+}
+
+/// In a sticky directory only the owner of the file, of the directory, or root may take a name away (unlink(2), EPERM).
+pub fn check_sticky(cx: &Context<'_>, dir: &Inode, victim: &Inode) -> Ruling<()> {
+    let free = dir.mode & S_ISVTX == 0 || cx.is_root() || cx.creds.uid == victim.uid || cx.creds.uid == dir.uid;
+    if free { Ok(()) } else { Err(FsErrno::Perm.into()) }
+}
+
+/// Whether `ino` is `dir` itself or above it.
+pub fn is_above(view: &dyn KvRead, cx: &Context<'_>, ino: u64, dir: &Inode) -> Result<bool, StoreError> {
+    let (mut at, mut parent) = (dir.ino, dir.parent);
+    for _ in 0..DEPTH_MAX {
+        if at == ino {
+            return Ok(true);
+        }
+        if at == ROOT_INO {
+            return Ok(false);
+        }
+        at = parent;
+        parent = read::named_inode(view, cx.volume, at)?.parent;
+    }
+    Err(StoreError::Damaged { what: "directory tree", detail: format!("no root above inode {}", dir.ino) })
+}
+
+/// Writes the name and what it does to the directory; `dir` is changed and saved.
+pub fn add_entry(txn: &mut Txn<'_>, cx: &mut Context<'_>, dir: &mut Inode, name: &Name, child: &Inode) {
+    let dentry = Dentry { ino: child.ino, kind: child.kind };
+    txn.put(&keys::dentry(cx.volume, dir.ino, name.as_bytes()), &dentry);
+    dir.entries += 1;
+    dir.nlink += u32::from(child.is_dir());
+    touch(txn, cx, dir, name);
+}
+
+/// Takes the name away; `dir` is changed and saved.
+pub fn remove_entry(txn: &mut Txn<'_>, cx: &mut Context<'_>, dir: &mut Inode, name: &Name, child: &Inode) {
+    txn.delete(&keys::dentry(cx.volume, dir.ino, name.as_bytes()));
+    dir.entries = dir.entries.saturating_sub(1);
+    dir.nlink = dir.nlink.saturating_sub(u32::from(child.is_dir()));
+    touch(txn, cx, dir, name);
+}
+
+/// Makes a name that is there name something else; `dir` is changed and saved.
+pub fn replace_entry(
+    txn: &mut Txn<'_>,
+    cx: &mut Context<'_>,
+    dir: &mut Inode,
+    name: &Name,
+    (old, new): (&Inode, &Inode),
+) {
+    txn.put(&keys::dentry(cx.volume, dir.ino, name.as_bytes()), &Dentry { ino: new.ino, kind: new.kind });
+    dir.nlink = (dir.nlink + u32::from(new.is_dir())).saturating_sub(u32::from(old.is_dir()));
+    touch(txn, cx, dir, name);
+}
+
+fn touch(txn: &mut Txn<'_>, cx: &mut Context<'_>, dir: &mut Inode, name: &Name) {
+    dir.mtime = cx.now;
+    dir.ctime = cx.now;
+    dir.data_version = cx.log_index;
+    inode::save(txn, cx, dir);
+    cx.changed_name(dir.ino, name);
+}

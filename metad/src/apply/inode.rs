@@ -1,0 +1,81 @@
+//! Inodes: making one, loading one, what takes the set-id bits away. Called by the operations.
+
+use super::context::{Context, Ruling};
+use crate::store::inode_record::Inode;
+use crate::store::records::Usage;
+use crate::store::{KvRead, keys, read, txn::Txn};
+use holdfast_proto::FsErrno;
+use holdfast_proto::pb::FileKind;
+
+pub const S_ISUID: u32 = 0o4000;
+pub const S_ISGID: u32 = 0o2000;
+pub const S_ISVTX: u32 = 0o1000;
+pub const S_IXGRP: u32 = 0o0010;
+/// Permission bits that are stored.
+pub const MODE_BITS: u32 = 0o7777;
+
+/// The inode a client names by number: it may be gone since.
+pub fn load(view: &dyn KvRead, cx: &Context<'_>, ino: u64) -> Ruling<Inode> {
+    Ok(read::inode(view, cx.volume, ino)?.ok_or(FsErrno::Stale)?)
+}
+
+pub fn save(txn: &mut Txn<'_>, cx: &mut Context<'_>, inode: &Inode) {
+    cx.changed_inode(inode.ino);
+    txn.put(&keys::inode(cx.volume, inode.ino), inode);
+}
+
+/// A new inode of this parent, numbered and counted in `usage`, with one name to come (a directory: and its own "."). Group
+/// and S_ISGID come from a set-group-id parent (mkdir(2), inode(7)). Nothing is written.
+pub fn new_child(cx: &Context<'_>, usage: &mut Usage, parent: &Inode, kind: FileKind, mode: u32) -> Inode {
+    let inherits = parent.mode & S_ISGID != 0;
+    let gid = if inherits { parent.gid } else { cx.creds.gid };
+    let mut mode = mode & MODE_BITS;
+    if kind == FileKind::Directory {
+        // mkdir(2) takes permission and sticky bits only; set-group-id comes from the parent alone.
+        mode &= 0o777 | S_ISVTX;
+        mode |= parent.mode & S_ISGID;
+    } else if inherits && mode & (S_ISGID | S_IXGRP) == (S_ISGID | S_IXGRP) && !cx.is_root() && !cx.in_group(gid) {
+        // Or anyone could make a program that runs as the directory's group.
+        mode &= !S_ISGID;
+    }
+    let ino = usage.next_ino;
+    usage.next_ino += 1;
+    usage.used_inodes += 1;
+    Inode {
+        ino,
+        kind,
+        mode,
+        nlink: if kind == FileKind::Directory { 2 } else { 1 },
+        uid: cx.creds.uid,
+        gid,
+        rdev: 0,
+        size: 0,
+        atime: cx.now,
+        mtime: cx.now,
+        ctime: cx.now,
+        btime: cx.now,
+        generation: cx.log_index,
+        data_version: cx.log_index,
+        parent: if kind == FileKind::Directory { parent.ino } else { 0 },
+        entries: 0,
+        orphaned_at: 0,
+    }
+}
+
+/// A change of data or owner takes set-user-id away, and set-group-id where it means execution and not mandatory locking.
+pub fn without_set_id_bits(mode: u32) -> u32 {
+    let mode = mode & !S_ISUID;
+    if mode & S_IXGRP != 0 { mode & !S_ISGID } else { mode }
+}
+
+/// The class check of access(2) for writing. The client's kernel asks it for every other operation.
+pub fn may_write(cx: &Context<'_>, inode: &Inode) -> bool {
+    let class = if cx.creds.uid == inode.uid {
+        inode.mode >> 6
+    } else if cx.in_group(inode.gid) {
+        inode.mode >> 3
+    } else {
+        inode.mode
+    };
+    cx.is_root() || class & 0o2 != 0
+}

@@ -1,0 +1,244 @@
+//! Invariants: what holds of every whole state, checked from scratch. For tests and fsck; reads everything.
+
+use crate::store::codec::Record;
+use crate::store::inode_record::Inode;
+use crate::store::records::{Dentry, Usage, VolumeRef};
+use crate::store::{KvRead, StoreError, keys, read};
+use holdfast_proto::limits::CHUNK_BYTES;
+use holdfast_proto::{ROOT_INO, pb::FileKind};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+/// What is wrong with the state, in words; empty for a sound one.
+///
+/// # Errors
+/// Storage failed, or a record does not decode.
+pub fn check(view: &dyn KvRead) -> Result<Vec<String>, StoreError> {
+    let mut problems = Vec::new();
+    let sessions: BTreeSet<u64> = read::sessions(view)?.into_iter().map(|(id, _)| id).collect();
+    check_sessions(view, &sessions, &mut problems)?;
+    let mut volumes = Vec::new();
+    each(view, &keys::volume_names(), |_, value| {
+        volumes.push(VolumeRef::decode(value)?.0);
+        Ok(())
+    })?;
+    for volume in volumes {
+        let mut state = VolumeState::load(view, volume)?;
+        state.check_names();
+        state.check_inodes();
+        state.check_usage();
+        check_slices(view, &mut state)?;
+        check_orphans(view, &mut state, &sessions)?;
+        problems.extend(state.problems.iter().map(|problem| format!("volume {volume}: {problem}")));
+    }
+    Ok(problems)
+}
+
+fn each(
+    view: &dyn KvRead,
+    prefix: &keys::Key,
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    read::scan(view, prefix, &prefix.end(), |key, value| visit(key, value).map(ControlFlow::Continue))
+}
+
+fn check_sessions(view: &dyn KvRead, live: &BTreeSet<u64>, problems: &mut Vec<String>) -> Result<(), StoreError> {
+    let next = read::counters(view)?.next_session;
+    for &id in live {
+        let Some(details) = read::session_details(view, id)? else {
+            problems.push(format!("session {id} has no details"));
+            continue;
+        };
+        if read::session_of_uuid(view, &details.uuid)? != Some(id) || id >= next {
+            problems.push(format!("session {id} is not found by its uuid, or beyond the counter {next}"));
+        }
+    }
+    each(view, &keys::all_slots(), |key, _| {
+        let id = keys::tail_u64(key, keys::HEAD_BYTES)?;
+        if !live.contains(&id) {
+            problems.push(format!("a slot of session {id}, which has ended"));
+        }
+        Ok(())
+    })
+}
+
+struct VolumeState {
+    volume: u32,
+    usage: Usage,
+    inodes: BTreeMap<u64, Inode>,
+    /// parent, what it names.
+    dentries: Vec<(u64, Dentry)>,
+    deleted: BTreeSet<u64>,
+    problems: Vec<String>,
+}
+
+impl VolumeState {
+    fn load(view: &dyn KvRead, volume: u32) -> Result<VolumeState, StoreError> {
+        let mut state = VolumeState {
+            volume,
+            usage: read::usage(view, volume)?,
+            inodes: BTreeMap::new(),
+            dentries: Vec::new(),
+            deleted: BTreeSet::new(),
+            problems: Vec::new(),
+        };
+        each(view, &keys::inodes(volume), |key, value| {
+            let ino = keys::tail_u64(key, keys::HEAD_BYTES)?;
+            state.inodes.insert(ino, Inode::from_stored(ino, value)?);
+            Ok(())
+        })?;
+        each(view, &keys::all_dentries(volume), |key, value| {
+            let parent = keys::tail_u64(key, keys::HEAD_BYTES)?;
+            let name = key.get(keys::HEAD_BYTES + 16..).unwrap_or_default();
+            if *keys::dentry(volume, parent, name) != *key {
+                state.problems.push(format!("an entry of directory {parent} is under a wrong hash"));
+            }
+            state.dentries.push((parent, Dentry::decode(value)?));
+            Ok(())
+        })?;
+        each(view, &keys::all_deleted(volume), |key, _| {
+            state.deleted.insert(keys::tail_u64(key, keys::HEAD_BYTES)?);
+            Ok(())
+        })?;
+        each(view, &keys::symlinks(volume), |key, _| {
+            let ino = keys::tail_u64(key, keys::HEAD_BYTES)?;
+            state.expect(state.is_kind(ino, FileKind::Symlink), || format!("a target without its symlink {ino}"));
+            Ok(())
+        })?;
+        Ok(state)
+    }
+
+    fn is_kind(&self, ino: u64, kind: FileKind) -> bool {
+        self.inodes.get(&ino).is_some_and(|inode| inode.kind == kind)
+    }
+
+    fn expect(&mut self, holds: bool, problem: impl FnOnce() -> String) {
+        if !holds {
+            self.problems.push(problem());
+        }
+    }
+
+    /// No entry dangles; link counts, entry counts and ".." follow from the entries.
+    fn check_names(&mut self) {
+        let mut names: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut subdirs: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut entries: BTreeMap<u64, u64> = BTreeMap::new();
+        for (parent, dentry) in self.dentries.clone() {
+            let ino = dentry.ino;
+            *names.entry(ino).or_default() += 1;
+            *entries.entry(parent).or_default() += 1;
+            *subdirs.entry(parent).or_default() += u32::from(dentry.kind == FileKind::Directory);
+            self.expect(self.is_kind(parent, FileKind::Directory), || format!("an entry in {parent}, no directory"));
+            self.expect(self.is_kind(ino, dentry.kind), || {
+                format!("an entry in {parent} names {ino}, not such a thing")
+            });
+            let dot_dot = self.inodes.get(&ino).filter(|inode| inode.is_dir()).map(|inode| inode.parent);
+            self.expect(dot_dot.is_none_or(|dot_dot| dot_dot == parent), || format!("directory {ino}: wrong .."));
+        }
+        for inode in self.inodes.values().copied().collect::<Vec<_>>() {
+            let ino = inode.ino;
+            let named = names.get(&ino).copied().unwrap_or(0) + u32::from(ino == ROOT_INO);
+            let nlink = match inode.is_dir() {
+                true if named == 0 => 0,
+                true => 2 + subdirs.get(&ino).copied().unwrap_or(0),
+                false => named,
+            };
+            self.expect(inode.nlink == nlink, || format!("inode {ino}: nlink {} and not {nlink}", inode.nlink));
+            let count = entries.get(&ino).copied().unwrap_or(0);
+            self.expect(inode.entries == count, || format!("inode {ino}: {} entries and not {count}", inode.entries));
+            self.expect(!inode.is_dir() || named <= 1, || format!("directory {ino} has {named} names"));
+        }
+    }
+
+    fn check_inodes(&mut self) {
+        for inode in self.inodes.values().copied().collect::<Vec<_>>() {
+            let ino = inode.ino;
+            self.expect(ino < self.usage.next_ino, || format!("inode {ino} is beyond the counter"));
+            self.expect(inode.is_orphan() == (inode.orphaned_at != 0), || format!("inode {ino}: orphan or not?"));
+            self.expect(inode.mode <= 0o7777, || format!("inode {ino}: mode {:o}", inode.mode));
+        }
+        let root = self.inodes.get(&ROOT_INO).is_some_and(|root| root.is_dir() && root.parent == ROOT_INO);
+        self.expect(root, || "no root".to_string());
+        // With every ".." right, a directory that does not lead to the root is on a loop.
+        for dir in
+            self.inodes.values().copied().filter(|inode| inode.is_dir() && !inode.is_orphan()).collect::<Vec<_>>()
+        {
+            let mut at = dir.ino;
+            let steps = self.inodes.len() + 1;
+            for _ in 0..steps {
+                at = self.inodes.get(&at).map_or(0, |inode| inode.parent);
+            }
+            self.expect(at == ROOT_INO, || format!("directory {} is not below the root", dir.ino));
+        }
+    }
+
+    fn check_usage(&mut self) {
+        let named = || self.inodes.values().filter(|inode| !inode.is_orphan());
+        let bytes: u64 = named().map(Inode::charge_bytes).sum();
+        let count = named().count() as u64 - 1;
+        let orphans = self.inodes.len() as u64 - 1 - count;
+        let deleted = self.deleted.len() as u64;
+        let usage = self.usage;
+        let counted = (usage.used_bytes, usage.used_inodes, usage.orphans, usage.deleted_slices);
+        let real = (bytes, count, orphans, deleted);
+        self.expect(counted == real, || {
+            format!("usage (bytes, inodes, orphans, deleted) {counted:?} and not {real:?}")
+        });
+    }
+}
+
+/// Slices belong to files, lie within their chunk and the file's size, and an id is named once and never deleted while it is.
+fn check_slices(view: &dyn KvRead, state: &mut VolumeState) -> Result<(), StoreError> {
+    let prefix = keys::all_slices(state.volume);
+    let mut inos = Vec::new();
+    each(view, &prefix, |key, _| {
+        inos.push(keys::tail_u64(key, keys::HEAD_BYTES)?);
+        Ok(())
+    })?;
+    let mut at = inos.into_iter();
+    let mut ids = BTreeSet::new();
+    read::slices(view, &prefix, &prefix.end(), |slice| {
+        let ino = at.next().unwrap_or(0);
+        let size = state.inodes.get(&ino).filter(|inode| inode.is_regular()).map(|inode| inode.size);
+        let end = u64::from(slice.chunk) * u64::from(CHUNK_BYTES) + slice.piece.chunk_end();
+        state.expect(size.is_some_and(|size| end <= size), || format!("a slice of {ino} ends at {end}, size {size:?}"));
+        let piece = &slice.piece;
+        let id = piece.slice_id;
+        let within = piece.len > 0
+            && piece.chunk_end() <= u64::from(CHUNK_BYTES)
+            && (id == 0 || u64::from(piece.slice_offset) + u64::from(piece.len) <= u64::from(piece.slice_len));
+        state.expect(within, || format!("a slice of {ino} is out of bounds: {piece:?}"));
+        state.expect(id == 0 || ids.insert(id), || format!("slice {id} is named twice"));
+        state.expect(!state.deleted.contains(&id), || format!("slice {id} of {ino} is deleted"));
+        ControlFlow::Continue(())
+    })
+}
+
+/// Orphan keys are the inodes without a name; holds are of orphans, by live sessions, and found from both sides.
+fn check_orphans(view: &dyn KvRead, state: &mut VolumeState, live: &BTreeSet<u64>) -> Result<(), StoreError> {
+    let volume = state.volume;
+    let mut listed = BTreeSet::new();
+    each(view, &keys::orphans(volume), |key, _| {
+        listed.insert((keys::tail_u64(key, keys::HEAD_BYTES + 8)?, keys::tail_u64(key, keys::HEAD_BYTES)?));
+        Ok(())
+    })?;
+    let orphans: BTreeSet<_> =
+        state.inodes.values().filter(|inode| inode.is_orphan()).map(|inode| (inode.ino, inode.orphaned_at)).collect();
+    state.expect(listed == orphans, || format!("orphans listed {listed:?} and not {orphans:?}"));
+    let mut holds = BTreeSet::new();
+    each(view, &keys::all_holds(volume), |key, _| {
+        holds.insert((keys::tail_u64(key, keys::HEAD_BYTES)?, keys::tail_u64(key, keys::HEAD_BYTES + 8)?));
+        Ok(())
+    })?;
+    let mut by_session = BTreeSet::new();
+    each(view, &keys::all_session_holds(volume), |key, _| {
+        by_session.insert((keys::tail_u64(key, keys::HEAD_BYTES + 8)?, keys::tail_u64(key, keys::HEAD_BYTES)?));
+        Ok(())
+    })?;
+    state.expect(holds == by_session, || format!("holds {holds:?}, but by session {by_session:?}"));
+    for (ino, session) in holds {
+        let is_orphan = state.inodes.get(&ino).is_some_and(Inode::is_orphan);
+        state.expect(is_orphan && live.contains(&session), || format!("session {session} holds {ino}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! Typed reads: a key's record at one state. Called by apply (on a Txn) and query (on a view).
+
+use super::codec::Record;
+use super::inode_record::{Inode, SlicePiece};
+use super::keys::{self, Key};
+use super::records::{
+    Counters, Dentry, Session, SessionDetails, SessionRef, Settings, Slot, Stamp, Symlink, Usage, VolumeRef,
+};
+use super::{KvRead, StoreError};
+use holdfast_proto::pb;
+use std::ops::ControlFlow;
+
+fn record<R: Record>(view: &dyn KvRead, key: &Key) -> Result<Option<R>, StoreError> {
+    view.get(key)?.map(|bytes| R::decode(&bytes)).transpose()
+}
+
+pub fn clock(view: &dyn KvRead) -> Result<Stamp, StoreError> {
+    Ok(record(view, &keys::clock())?.unwrap_or_default())
+}
+
+pub fn counters(view: &dyn KvRead) -> Result<Counters, StoreError> {
+    Ok(record(view, &keys::counters())?.unwrap_or_default())
+}
+
+pub fn volume_named(view: &dyn KvRead, name: &str) -> Result<Option<u32>, StoreError> {
+    Ok(record::<VolumeRef>(view, &keys::volume_name(name))?.map(|found| found.0))
+}
+
+pub fn settings(view: &dyn KvRead, volume: u32) -> Result<pb::VolumeSettings, StoreError> {
+    record::<Settings>(view, &keys::settings(volume))?
+        .map(|found| found.0)
+        .ok_or_else(|| missing("settings of volume", u64::from(volume)))
+}
+
+pub fn usage(view: &dyn KvRead, volume: u32) -> Result<Usage, StoreError> {
+    record(view, &keys::usage(volume))?.ok_or_else(|| missing("usage of volume", u64::from(volume)))
+}
+
+pub fn session(view: &dyn KvRead, session: u64) -> Result<Option<Session>, StoreError> {
+    record(view, &keys::session(session))
+}
+
+pub fn session_details(view: &dyn KvRead, session: u64) -> Result<Option<SessionDetails>, StoreError> {
+    record(view, &keys::session_info(session))
+}
+
+pub fn session_of_uuid(view: &dyn KvRead, uuid: &[u8]) -> Result<Option<u64>, StoreError> {
+    Ok(record::<SessionRef>(view, &keys::session_uuid(uuid))?.map(|found| found.0))
+}
+
+pub fn slot(view: &dyn KvRead, session: u64, slot: u32) -> Result<Option<Slot>, StoreError> {
+    record(view, &keys::slot(session, slot))
+}
+
+pub fn inode(view: &dyn KvRead, volume: u32, ino: u64) -> Result<Option<Inode>, StoreError> {
+    view.get(&keys::inode(volume, ino))?.map(|bytes| Inode::from_stored(ino, &bytes)).transpose()
+}
+
+/// An inode that something stored names, so that it must be there.
+///
+/// # Errors
+/// It is not: stored data is damaged.
+pub fn named_inode(view: &dyn KvRead, volume: u32, ino: u64) -> Result<Inode, StoreError> {
+    inode(view, volume, ino)?.ok_or_else(|| missing("inode", ino))
+}
+
+pub fn dentry(view: &dyn KvRead, volume: u32, parent: u64, name: &[u8]) -> Result<Option<Dentry>, StoreError> {
+    record(view, &keys::dentry(volume, parent, name))
+}
+
+pub fn symlink(view: &dyn KvRead, volume: u32, ino: u64) -> Result<Option<Symlink>, StoreError> {
+    record(view, &keys::symlink(volume, ino))
+}
+
+/// All live sessions, by id.
+pub fn sessions(view: &dyn KvRead) -> Result<Vec<(u64, Session)>, StoreError> {
+    let prefix = keys::sessions();
+    let mut found = Vec::new();
+    scan(view, &prefix, &prefix.end(), |key, value| {
+        found.push((keys::tail_u64(key, keys::HEAD_BYTES)?, Session::decode(value)?));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
+}
+
+/// A slice as it is stored: where, and what.
+pub struct StoredSlice {
+    pub chunk: u32,
+    pub order: u64,
+    pub piece: SlicePiece,
+}
+
+/// Visits slices in the range of keys, by chunk, oldest first.
+pub fn slices(
+    view: &dyn KvRead,
+    start: &Key,
+    end: &Key,
+    mut visit: impl FnMut(StoredSlice) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    scan(view, start, end, |key, value| {
+        let chunk = keys::tail_u32(key, keys::HEAD_BYTES + 8)?;
+        let order = keys::tail_u64(key, keys::HEAD_BYTES + 12)?;
+        Ok(visit(StoredSlice { chunk, order, piece: SlicePiece::decode(value)? }))
+    })
+}
+
+/// Scans with a visitor that may fail.
+pub fn scan(
+    view: &dyn KvRead,
+    start: &[u8],
+    end: &[u8],
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    let mut failure = None;
+    view.scan(start, end, &mut |key, value| {
+        visit(key, value).unwrap_or_else(|error| {
+            failure = Some(error);
+            ControlFlow::Break(())
+        })
+    })?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// Whether any key starts with this.
+pub fn any(view: &dyn KvRead, prefix: &Key) -> Result<bool, StoreError> {
+    let mut found = false;
+    view.scan(prefix, &prefix.end(), &mut |_, _| {
+        found = true;
+        ControlFlow::Break(())
+    })?;
+    Ok(found)
+}
+
+fn missing(what: &'static str, number: u64) -> StoreError {
+    StoreError::Damaged { what, detail: format!("{number} is named but not there") }
+}
