@@ -6,12 +6,17 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 pub mod codec;
+pub mod drain;
+pub mod durable;
+pub mod image_dir;
 pub mod inode_record;
+pub mod journal;
 pub mod keys;
 pub mod mem_store;
 pub mod memtable;
 pub mod read;
 pub mod records;
+pub mod sled_image;
 pub mod txn;
 
 /// Storage failed. It is never a refusal: the node stops.

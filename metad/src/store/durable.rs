@@ -1,0 +1,332 @@
+//! DurableStore: the state machine's storage in a node. Reads look at the newest changes, then at those being drained, then at the
+//! image. Nothing here is waited for by an acknowledgement: the log is what is durable, and it is replayed from `image_index` on.
+//! Called by raft/state_machine and server.
+//!
+//! Raft's applied log id and membership are put into each batch by the caller (keys::raft_applied, keys::raft_membership), so that
+//! the image always carries those of the index it is at.
+
+use super::drain::{self, Failpoint};
+use super::image_dir::{ImageDir, SLICE_PAIRS, is_damage, mark_suspect};
+use super::keys::STATE_END;
+use super::memtable::{Layered, Memtable};
+use super::sled_image::SledImage;
+use super::{Batch, KvCommit, KvRead, StoreError, Visit};
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+#[derive(Clone, Debug)]
+pub struct DurableOptions {
+    /// A generation is drained from so many bytes of memory on: large, so that a hot key is written once for many changes.
+    pub drain_bytes: usize,
+    /// Or from so many pairs on.
+    pub drain_entries: usize,
+    /// Memory for sled's cache.
+    pub cache_bytes: usize,
+    /// Commits wait while more than this many times `drain_bytes` have gathered behind a drain.
+    pub stall_factor: usize,
+    /// Tests only: the first drain stops before this step for good, as if killed.
+    #[doc(hidden)]
+    pub stop_after: Option<usize>,
+}
+
+impl Default for DurableOptions {
+    fn default() -> DurableOptions {
+        DurableOptions {
+            drain_bytes: 64 << 20,
+            drain_entries: 500_000,
+            cache_bytes: 256 << 20,
+            stall_factor: 8,
+            stop_after: None,
+        }
+    }
+}
+
+pub struct DurableStore {
+    shared: Arc<Shared>,
+    drainer: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    dir: PathBuf,
+    options: DurableOptions,
+    layers: RwLock<Layers>,
+    /// Held by whoever writes to the image, or needs it to stand still. Taken before `layers`, never after.
+    gate: Mutex<ImageDir>,
+    image_index: AtomicU64,
+    signal: Mutex<Signal>,
+    wake_drainer: Condvar,
+    drained: Condvar,
+    poison: OnceLock<String>,
+    failpoint: Failpoint,
+}
+
+#[derive(Default)]
+struct Signal {
+    wanted: bool,
+    stopping: bool,
+}
+
+struct Layers {
+    active: Memtable,
+    frozen: Option<Arc<Memtable>>,
+    image: Arc<SledImage>,
+    /// Log index of the newest batch.
+    index: u64,
+}
+
+impl DurableStore {
+    /// Opens the image in `dir`; a damaged one is moved aside to `<dir>.damaged-<n>`, and the store starts empty, at index 0.
+    ///
+    /// # Errors
+    /// The directory cannot be read or written, or another process has it open.
+    pub fn open(dir: &Path, options: DurableOptions) -> Result<DurableStore, StoreError> {
+        let image_dir = ImageDir::open(dir, options.cache_bytes)?;
+        let image = image_dir.image.clone();
+        let index = image.index()?;
+        let layers = Layers { active: Memtable::default(), frozen: None, image, index };
+        let shared = Arc::new(Shared {
+            dir: dir.to_path_buf(),
+            failpoint: Failpoint::after(options.stop_after),
+            options,
+            layers: RwLock::new(layers),
+            gate: Mutex::new(image_dir),
+            image_index: AtomicU64::new(index),
+            signal: Mutex::default(),
+            wake_drainer: Condvar::new(),
+            drained: Condvar::new(),
+            poison: OnceLock::new(),
+        });
+        let background = shared.clone();
+        let drainer = std::thread::Builder::new()
+            .name("drain".into())
+            .spawn(move || background.drain_loop())
+            .map_err(|source| StoreError::Io { context: "start the drain thread".into(), source })?;
+        Ok(DurableStore { shared, drainer: Some(drainer) })
+    }
+
+    /// Log index up to which everything is in the image, on stable storage. The log is needed from the next one on.
+    pub fn image_index(&self) -> u64 {
+        self.shared.image_index.load(Ordering::Acquire)
+    }
+
+    /// Drains all that was committed before the call. For an orderly stop: it makes the next start short.
+    ///
+    /// # Errors
+    /// The disk failed; the store is poisoned.
+    pub fn drain_now(&self) -> Result<(), StoreError> {
+        self.shared.check_poison()?;
+        let gate = self.shared.gate.lock();
+        self.shared.drain_all(&gate)
+    }
+
+    /// Visits the whole state at one log index in key order, and returns that index. Commits go on meanwhile, in memory; only the
+    /// draining stands still. `visit` may break off.
+    ///
+    /// # Errors
+    /// The disk failed; the store is poisoned.
+    pub fn export(&self, visit: &mut Visit<'_>) -> Result<u64, StoreError> {
+        self.shared.check_poison()?;
+        let gate = self.shared.gate.lock();
+        self.shared.drain_all(&gate)?;
+        let index = self.image_index();
+        self.shared.poisoning(gate.image.scan(&[], &STATE_END, visit))?;
+        Ok(index)
+    }
+}
+
+impl Drop for DurableStore {
+    fn drop(&mut self) {
+        self.shared.signal.lock().stopping = true;
+        self.shared.wake_drainer.notify_all();
+        if let Some(drainer) = self.drainer.take()
+            && drainer.join().is_err()
+        {
+            tracing::error!("the drain thread panicked");
+        }
+    }
+}
+
+impl KvCommit for DurableStore {
+    fn view<R>(&self, read: impl FnOnce(&dyn KvRead) -> R) -> R {
+        let layers = self.shared.layers.read();
+        read(&DurableView { shared: &self.shared, layers: &layers })
+    }
+
+    fn commit(&self, index: u64, batch: Batch) -> Result<(), StoreError> {
+        self.shared.check_poison()?;
+        let mut layers = self.shared.layers.write();
+        for (key, value) in batch.0 {
+            layers.active.put(key, value);
+        }
+        layers.index = index;
+        let active_bytes = layers.active.bytes();
+        let full = self.shared.is_full(&layers.active);
+        drop(layers);
+        if full {
+            self.shared.want_drain(active_bytes)?;
+        }
+        Ok(())
+    }
+
+    fn replace(&self, index: u64, pairs: &mut dyn Iterator<Item = (Bytes, Bytes)>) -> Result<(), StoreError> {
+        self.shared.check_poison()?;
+        let mut gate = self.shared.gate.lock();
+        let result = self.shared.replace(&mut gate, index, pairs);
+        self.shared.poisoning(result)
+    }
+}
+
+impl Shared {
+    fn check_poison(&self) -> Result<(), StoreError> {
+        self.poison.get().map_or(Ok(()), |reason| Err(StoreError::Poisoned(reason.clone())))
+    }
+
+    /// After a failure nobody knows what is where: every later call is refused, and the next start looks afresh.
+    fn poisoning<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &result {
+            let mut first = false;
+            self.poison.get_or_init(|| {
+                first = true;
+                error.to_string()
+            });
+            if first && is_damage(error) {
+                mark_suspect(&self.dir, error);
+            }
+            let _signal = self.signal.lock();
+            self.drained.notify_all();
+        }
+        result
+    }
+
+    fn is_full(&self, active: &Memtable) -> bool {
+        active.bytes() >= self.options.drain_bytes || active.len() >= self.options.drain_entries
+    }
+
+    /// Wakes the drain, and waits for it only where far too much has gathered behind it. While an export holds the image, nothing
+    /// can be drained and memory is what gives.
+    fn want_drain(&self, active_bytes: usize) -> Result<(), StoreError> {
+        let mut signal = self.signal.lock();
+        if !signal.wanted {
+            signal.wanted = true;
+            self.wake_drainer.notify_one();
+        }
+        let stall_bytes = self.options.drain_bytes.saturating_mul(self.options.stall_factor.max(1));
+        if active_bytes >= stall_bytes && self.layers.read().frozen.is_some() && self.poison.get().is_none() {
+            self.drained.wait(&mut signal);
+        }
+        drop(signal);
+        self.check_poison()
+    }
+
+    fn drain_loop(&self) {
+        loop {
+            let mut signal = self.signal.lock();
+            while !signal.wanted && !signal.stopping {
+                self.wake_drainer.wait(&mut signal);
+            }
+            if signal.stopping {
+                return;
+            }
+            signal.wanted = false;
+            drop(signal);
+            let gate = self.gate.lock();
+            // An export may have drained meanwhile what this was asked for.
+            if self.poison.get().is_none()
+                && self.is_full(&self.layers.read().active)
+                && let Err(error) = self.drain_generation(&gate)
+            {
+                tracing::error!(%error, source = ?std::error::Error::source(&error), "drain failed: the store stops");
+            }
+        }
+    }
+
+    fn drain_all(&self, gate: &MutexGuard<'_, ImageDir>) -> Result<(), StoreError> {
+        let idle = self.layers.read().index == self.image_index.load(Ordering::Acquire);
+        if idle { Ok(()) } else { self.drain_generation(gate) }
+    }
+
+    fn drain_generation(&self, gate: &MutexGuard<'_, ImageDir>) -> Result<(), StoreError> {
+        let (generation, index) = {
+            let mut layers = self.layers.write();
+            let generation = Arc::new(std::mem::take(&mut layers.active));
+            layers.frozen = Some(generation.clone());
+            (generation, layers.index)
+        };
+        self.poisoning(drain::run(gate, index, &generation, &self.failpoint))?;
+        // Dropped after the lock: a generation is a large tree to free.
+        let released = self.layers.write().frozen.take();
+        self.image_index.store(index, Ordering::Release);
+        {
+            // The lock orders this after a commit that has just found the drain under way and is about to wait.
+            let _signal = self.signal.lock();
+            self.drained.notify_all();
+        }
+        drop(released);
+        Ok(())
+    }
+
+    fn replace(
+        &self,
+        gate: &mut ImageDir,
+        index: u64,
+        pairs: &mut dyn Iterator<Item = (Bytes, Bytes)>,
+    ) -> Result<(), StoreError> {
+        let next = gate.create_next()?;
+        loop {
+            let slice: Vec<_> = pairs.take(SLICE_PAIRS).collect();
+            if slice.is_empty() {
+                break;
+            }
+            next.image.write_slice(slice.iter().map(|(key, value)| (&key[..], Some(&value[..]))))?;
+        }
+        next.image.finish(index)?;
+        next.make_current()?;
+        let image = next.image.clone();
+        let old = std::mem::replace(
+            &mut *self.layers.write(),
+            Layers { active: Memtable::default(), frozen: None, image, index },
+        );
+        self.image_index.store(index, Ordering::Release);
+        drop(old);
+        *gate = next;
+        gate.remove_others()
+    }
+}
+
+struct DurableView<'a> {
+    shared: &'a Shared,
+    layers: &'a Layers,
+}
+
+impl DurableView<'_> {
+    fn with_layers<T>(&self, read: impl FnOnce(&dyn KvRead) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.shared.check_poison()?;
+        let image: &dyn KvRead = &*self.layers.image;
+        let result = match &self.layers.frozen {
+            Some(frozen) => {
+                let lower = Layered { upper: frozen.changes(), lower: image };
+                read(&Layered { upper: self.layers.active.changes(), lower: &lower })
+            }
+            None => read(&Layered { upper: self.layers.active.changes(), lower: image }),
+        };
+        self.shared.poisoning(result)
+    }
+}
+
+impl KvRead for DurableView<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.with_layers(|layers| layers.get(key))
+    }
+
+    fn scan(&self, start: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        self.with_layers(|layers| layers.scan(start, end, visit))
+    }
+}
+
+#[cfg(test)]
+#[path = "durable_test.rs"]
+mod tests;
