@@ -170,7 +170,9 @@ fn s3(settings: &Settings<'_>, url: &str) -> Result<(Bucket, String), ClientErro
         .with_allow_http(plain_http(place.endpoint.as_deref()))
         .with_virtual_hosted_style_request(settings.flag("virtual_hosted")?)
         .with_skip_signature(settings.flag("skip_signature")?)
-        .with_disable_bulk_delete(settings.get("disable_bulk_delete").is_none() || settings.flag("disable_bulk_delete")?);
+        .with_disable_bulk_delete(
+            settings.get("disable_bulk_delete").is_none() || settings.flag("disable_bulk_delete")?,
+        );
     // Signing the body costs a SHA-256 of every block; over TLS it adds nothing, and blocks carry our own checksum anyway.
     let unsigned = settings.get("unsigned_payload").is_none() || settings.flag("unsigned_payload")?;
     builder = builder.with_unsigned_payload(unsigned);
@@ -324,8 +326,10 @@ mod tests {
     #[test]
     fn an_endpoint_keeps_its_port_and_leaves_the_rest_as_path() {
         let place = place("http://127.0.0.1:9000/bucket/a/b/", "s3").expect("place");
-        assert_eq!((place.endpoint.as_deref(), place.bucket.as_str(), place.path.as_str()),
-            (Some("http://127.0.0.1:9000"), "bucket", "a/b"));
+        assert_eq!(
+            (place.endpoint.as_deref(), place.bucket.as_str(), place.path.as_str()),
+            (Some("http://127.0.0.1:9000"), "bucket", "a/b")
+        );
     }
 
     #[test]

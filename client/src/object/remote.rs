@@ -91,9 +91,15 @@ fn kind(error: &object_store::Error, text: &str) -> Kind {
         | Error::AlreadyExists { .. }
         | Error::Precondition { .. }
         | Error::NotModified { .. } => Kind::Refused,
-        _ if ["InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "InvalidBucketName", "AuthorizationHeader"]
-            .iter()
-            .any(|code| text.contains(code)) =>
+        _ if [
+            "InvalidAccessKeyId",
+            "SignatureDoesNotMatch",
+            "NoSuchBucket",
+            "InvalidBucketName",
+            "AuthorizationHeader",
+        ]
+        .iter()
+        .any(|code| text.contains(code)) =>
         {
             Kind::Refused
         }
