@@ -84,7 +84,7 @@ pub struct MetaConfig {
     pub slot_count: u32,
     /// See SUSPICION.
     pub suspicion: Duration,
-    /// Nothing is cached here, so no invalidations are wanted.
+    /// Nothing is cached here, so the cluster need not push invalidations.
     pub quiet: bool,
 }
 

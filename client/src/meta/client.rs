@@ -247,7 +247,7 @@ fn finish<R: Message + Default>(
 /// For a message: what a refusal of a volume's name means.
 pub fn explain_volume(error: ClientError, volume: &str) -> ClientError {
     match error {
-        ClientError::Refused(FsErrno::NoEnt) => ClientError::Usage(format!(
+        ClientError::Refused(FsErrno::NoEnt) => ClientError::Failed(format!(
             "there is no volume \"{volume}\" in this cluster; create it with `holdfast format`, or correct META"
         )),
         other => other,
