@@ -39,8 +39,9 @@ fn names_that_stay_are_listed_once_while_others_come_and_go() {
     for name in &stay {
         std::fs::write(dir.join(name), b"").unwrap();
     }
+    let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let (done, dir) = (&std::sync::atomic::AtomicBool::new(false), &dir);
+        let (done, dir) = (&stop, &dir);
         scope.spawn(move || {
             for round in 0.. {
                 if done.load(std::sync::atomic::Ordering::Relaxed) {

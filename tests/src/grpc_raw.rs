@@ -111,7 +111,7 @@ pub fn send(addr: &str, messages: Vec<Bytes>) -> Taken {
 
 /// A hello, as the first message of a stream.
 pub fn hello(session: u64) -> Bytes {
-    let hello = pb::Hello { protocol: holdfast_proto::version::PROTOCOL, session };
+    let hello = pb::Hello { protocol: holdfast_proto::version::PROTOCOL, session, quiet: true };
     frame(pb::ClientFrame { hello: Some(hello), ..Default::default() })
 }
 

@@ -2,6 +2,7 @@
 //! (`ops_fs`), on a real mount (`mount_fs`) and on the reference model (`model`). Paths are relative to the test's own root;
 //! symbolic links are never followed.
 
+pub mod local;
 pub mod mount_fs;
 pub mod ops_fs;
 
