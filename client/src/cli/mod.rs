@@ -1,6 +1,8 @@
 //! The command line: one subcommand, one file, each with its `Args` and `run`. An error is one line on stderr that names what to do.
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. Called by main only.
 
+pub mod bench;
+mod bench_run;
 pub mod info;
 pub mod logging;
 pub mod mount;
@@ -41,6 +43,8 @@ struct Cli {
 enum Command {
     /// Mount a volume on a directory
     Mount(mount::Args),
+    /// Measure a directory of any filesystem
+    Bench(bench::Args),
     /// Undo a mount
     Umount(umount::Args),
     /// Show how a file is stored: inode, chunks, slices, objects
@@ -51,6 +55,7 @@ impl Command {
     fn run(self) -> Result<ExitCode, ClientError> {
         match self {
             Command::Mount(args) => mount::run(args),
+            Command::Bench(args) => bench::run(args),
             Command::Umount(args) => umount::run(args),
             Command::Info(args) => info::run(args),
         }
