@@ -93,7 +93,7 @@ fn json_of(args: &Args, rows: &[Row]) -> serde_json::Value {
 
 fn table_of(rows: &[Row]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["test", "workers", "rate", "p50", "p95", "p99", "max"]);
     for row in rows {
         let rate = match row.unit {

@@ -176,7 +176,8 @@ impl<'a> Bench<'a> {
                 self.progress.set_message(format!("{} by {count}", test.name));
                 rows.push(step(test.name, self.run_test(test, &workers))?);
             }
-            std::fs::remove_dir_all(&round).map_err(|error| ClientError::Failed(format!("{}: {error}", round.display())))?;
+            std::fs::remove_dir_all(&round)
+                .map_err(|error| ClientError::Failed(format!("{}: {error}", round.display())))?;
         }
         Ok(rows)
     }

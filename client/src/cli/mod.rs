@@ -2,14 +2,21 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. Called by main only.
 
 pub mod bench;
+pub mod bench_meta;
 mod bench_run;
+pub mod cluster;
+pub mod config;
+pub mod credentials;
+pub mod format;
 pub mod info;
 pub mod logging;
 pub mod mount;
 mod mount_daemon;
 pub mod mount_helper;
 mod mount_table;
+pub mod show;
 pub mod size;
+pub mod status;
 pub mod umount;
 
 use crate::config::{MetaConfig, TlsFlags};
@@ -41,23 +48,38 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Create a volume on an object store
+    Format(format::Args),
+    /// Show a volume: settings, usage, sessions (JSON)
+    Status(status::Args),
     /// Mount a volume on a directory
     Mount(mount::Args),
-    /// Measure a directory of any filesystem
-    Bench(bench::Args),
     /// Undo a mount
     Umount(umount::Args),
     /// Show how a file is stored: inode, chunks, slices, objects
     Info(info::Args),
+    /// Show or change a volume's settings
+    Config(config::Args),
+    /// Measure a directory of any filesystem
+    Bench(bench::Args),
+    /// Measure the metadata cluster, without a mount
+    BenchMeta(bench_meta::Args),
+    /// Look at the metadata nodes, or move their leadership
+    Cluster(cluster::Args),
 }
 
 impl Command {
     fn run(self) -> Result<ExitCode, ClientError> {
         match self {
+            Command::Format(args) => format::run(args),
+            Command::Status(args) => status::run(args),
             Command::Mount(args) => mount::run(args),
-            Command::Bench(args) => bench::run(args),
             Command::Umount(args) => umount::run(args),
             Command::Info(args) => info::run(args),
+            Command::Config(args) => config::run(args),
+            Command::Bench(args) => bench::run(args),
+            Command::BenchMeta(args) => bench_meta::run(args),
+            Command::Cluster(args) => cluster::run(args),
         }
     }
 }
@@ -117,6 +139,11 @@ pub fn block_on<T>(call: impl Future<Output = Result<T, ClientError>>) -> Result
     let result = runtime.block_on(call);
     runtime.shutdown_background();
     result
+}
+
+/// This machine's name, for the list of sessions.
+pub fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
 /// Prints pretty JSON. A reader that went away is no error of ours.

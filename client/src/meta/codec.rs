@@ -84,7 +84,7 @@ mod tests {
         let query = pb::Query { session: 7, ..Default::default() };
         let request = |id| pb::Request { id, body: Some(pb::request::Body::Query(query.clone())) };
         let wanted = pb::ClientFrame {
-            hello: Some(pb::Hello { protocol: 1, session: 7 }),
+            hello: Some(pb::Hello { protocol: 1, session: 7, quiet: true }),
             requests: vec![request(1), request(300)],
             keep_alive: 7,
         };

@@ -18,7 +18,9 @@ pub trait KernelCache: Send + Sync + 'static {
 
 /// Serves the pushes of the session until the client is closed. Does nothing if they are served already.
 pub async fn run<M: MetaApi>(vfs: Arc<Vfs<M>>) {
-    let (Some(mut pushes), Some(mut released)) = (vfs.meta.take_pushes(), vfs.released_rx.lock().take()) else { return };
+    let (Some(mut pushes), Some(mut released)) = (vfs.meta.take_pushes(), vfs.released_rx.lock().take()) else {
+        return;
+    };
     loop {
         tokio::select! {
             biased;
@@ -108,7 +110,9 @@ fn reclaim<M: MetaApi>(vfs: &Arc<Vfs<M>>) {
     tokio::spawn(async move {
         match data.reclaim().await {
             Ok(count) => tracing::debug!(count, "deleted the objects of removed data"),
-            Err(error) => tracing::warn!(%error, "objects of removed data could not be deleted; they will be tried again"),
+            Err(error) => {
+                tracing::warn!(%error, "objects of removed data could not be deleted; they will be tried again")
+            }
         }
     });
 }

@@ -39,8 +39,8 @@ impl<M: MetaApi> Vfs<M> {
             return Some(attr);
         }
         let known = self.data.version(attr.ino);
-        let overtaken = known.is_some_and(|known| known > attr.data_version)
-            || self.handles.overtaken(attr.ino, attr.data_version);
+        let overtaken =
+            known.is_some_and(|known| known > attr.data_version) || self.handles.overtaken(attr.ino, attr.data_version);
         (!overtaken).then_some(attr)
     }
 

@@ -254,7 +254,8 @@ async fn bounds_are_checked_before_anybody_is_asked() {
 
 #[tokio::test]
 async fn a_create_that_found_a_file_checks_what_the_kernel_could_not() {
-    let existing = pb::EntryReply { attr: Some(pb::Attr { uid: 5, mode: 0o600, ..file_attr(7, 0, 1) }), created: false };
+    let existing =
+        pb::EntryReply { attr: Some(pb::Attr { uid: 5, mode: 0o600, ..file_attr(7, 0, 1) }), created: false };
     let meta = FakeMeta::new(move |_| say(&existing));
     let vfs = vfs(&meta, VfsConfig::default());
     let stranger = Caller { uid: 6, gid: 6, pid: 0 };
