@@ -42,12 +42,12 @@ pub struct Mounted {
 /// Mounts `vfs`; requests are served from now on.
 ///
 /// # Errors
-/// Usage, with what the kernel or fusermount3 said.
+/// Failed, with what the kernel or fusermount3 said.
 pub fn mount<M: MetaApi>(vfs: &Arc<Vfs<M>>, runtime: Handle, config: &MountConfig) -> Result<Mounted, ClientError> {
     let map = InoMap { root: vfs.root() };
     let adapter = Adapter::new(vfs.clone(), runtime, map, config.ttl);
     let failed = |what: &str, error: &std::io::Error| {
-        ClientError::Usage(format!("cannot mount on {}: {what}{}", config.dir.display(), error.to_string().trim_end()))
+        ClientError::Failed(format!("cannot mount on {}: {what}{}", config.dir.display(), error.to_string().trim_end()))
     };
     let mut session =
         Session::new(adapter, &config.dir, &fuser_config(config)).map_err(|error| failed("", &error))?;
