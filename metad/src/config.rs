@@ -139,7 +139,7 @@ fn read_file(path: &Path) -> Result<ConfigFile, MetadError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| MetadError::Config(format!("read config file {}: {error}", path.display())))?;
     toml::from_str(&text).map_err(|error| {
-        let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         let at = line.map(|line| format!(", line {line}")).unwrap_or_default();
         MetadError::Config(format!("config file {}{at}: {}", path.display(), error.message().replace('\n', " ")))
     })

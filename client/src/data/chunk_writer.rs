@@ -10,7 +10,8 @@ use super::layout::{ChunkPart, chunk_start};
 use super::read_plan::{Block, Piece, Source};
 use crate::cache::BlockId;
 use crate::error::ClientError;
-use bytes::{Bytes, BytesMut};
+use crate::object::aligned::AlignedBuf;
+use bytes::Bytes;
 use holdfast_proto::limits::CHUNK_BYTES;
 use holdfast_proto::pb;
 use std::collections::VecDeque;
@@ -32,7 +33,7 @@ pub struct UploadJob {
 enum DirtyBlock {
     /// The last block of an unsealed slice: still written to.
     Open {
-        buffer: BytesMut,
+        buffer: AlignedBuf,
         memory: Option<Memory>,
     },
     Uploading {
@@ -143,11 +144,7 @@ impl DirtySlice {
     fn close_block(&mut self) -> Option<UploadJob> {
         let Some(DirtyBlock::Open { .. }) = self.blocks.last() else { return None };
         let Some(DirtyBlock::Open { buffer, memory }) = self.blocks.pop() else { return None };
-        // A copy gives back the slack of a buffer that did not fill: cache and upload would keep it.
-        let bytes = match buffer.len() * 2 <= buffer.capacity() {
-            true => Bytes::copy_from_slice(&buffer),
-            false => buffer.freeze(),
-        };
+        let bytes = buffer.freeze();
         let id = BlockId { slice_id: self.slice_id, index: self.blocks.len() as u32 };
         self.blocks.push(DirtyBlock::Uploading { bytes: bytes.clone() });
         Some(UploadJob { seq: self.seq, id, bytes, memory })
@@ -169,23 +166,19 @@ impl DirtySlice {
             let n = data.len().min(block_bytes as usize - in_block);
             let (now, rest) = data.split_at(n);
             if index == self.blocks.len() {
-                let buffer = BytesMut::with_capacity(capacity(n, index, block_bytes));
+                let buffer = AlignedBuf::with_capacity(capacity(n, index, block_bytes));
                 self.blocks.push(DirtyBlock::Open { buffer, memory: None });
             }
             if let Some(DirtyBlock::Open { buffer, memory: held }) = self.blocks.last_mut() {
                 let over = (buffer.len() - in_block).min(n);
-                buffer[in_block..in_block + over].copy_from_slice(&now[..over]);
+                buffer.as_mut_slice()[in_block..in_block + over].copy_from_slice(&now[..over]);
                 let fresh = &now[over..];
                 match (held.as_mut(), memory.split(fresh.len())) {
                     (Some(held), Some(more)) => held.merge(more),
                     (None, more) => *held = more,
                     (Some(_), None) => {}
                 }
-                if buffer.len() + fresh.len() > buffer.capacity() {
-                    let wanted = capacity(buffer.len() + fresh.len(), index, block_bytes);
-                    buffer.reserve(wanted - buffer.len());
-                }
-                buffer.extend_from_slice(fresh);
+                buffer.extend(fresh, capacity(buffer.len() + fresh.len(), index, block_bytes));
                 self.len += fresh.len() as u32;
                 if buffer.len() == block_bytes as usize {
                     jobs.extend(self.close_block());
@@ -216,7 +209,7 @@ impl DirtySlice {
             let from = (part.start - start) as usize;
             let to = (part.end - start) as usize;
             let source = match block {
-                DirtyBlock::Open { buffer, .. } => Source::Memory(Bytes::copy_from_slice(&buffer[from..to])),
+                DirtyBlock::Open { buffer, .. } => Source::Memory(Bytes::copy_from_slice(&buffer.as_slice()[from..to])),
                 DirtyBlock::Uploading { bytes } | DirtyBlock::Failed { bytes, .. } => {
                     Source::Memory(bytes.slice(from..to))
                 }

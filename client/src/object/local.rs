@@ -4,19 +4,24 @@
 //! directory and a marker in it; without the marker nothing is read as "not there", written or made: the disk is not mounted, or
 //! somebody moved it, and that must not look like lost objects, still less be filled with a second tree.
 
+use super::aligned::{ALIGN, AlignedBuf, is_aligned};
 use super::{ObjectError, ObjectStore};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// In the volume's directory: says that this is the directory, and not the empty mount point below it.
 const MARKER: &str = ".holdfast-volume";
+
+/// Objects from this size go past the page cache (O_DIRECT), where the filesystem can: on two cores the copy costs more than the disk,
+/// and the blocks are kept in the client's cache, and the file in the kernel's, already.
+const DIRECT_BYTES_MIN: usize = 1 << 20;
 
 #[derive(Clone, Debug)]
 pub struct LocalStore {
@@ -127,7 +132,7 @@ impl LocalStore {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return self.replace_at(path, parent, body),
             Err(error) => return Err(error),
         };
-        self.fill(&file, body)?;
+        self.fill(&file, path, body)?;
         self.sync_name(parent)
     }
 
@@ -135,7 +140,7 @@ impl LocalStore {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let temporary = parent.join(format!(".tmp-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed)));
         let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
-        let result = self.fill(&file, body).and_then(|()| fs::rename(&temporary, path));
+        let result = self.fill(&file, &temporary, body).and_then(|()| fs::rename(&temporary, path));
         if result.is_err() {
             let _ = fs::remove_file(&temporary);
         }
@@ -143,8 +148,9 @@ impl LocalStore {
         self.sync_name(parent)
     }
 
-    fn fill(&self, mut file: &File, body: &[u8]) -> io::Result<()> {
-        file.write_all(body)?;
+    fn fill(&self, file: &File, path: &Path, body: &[u8]) -> io::Result<()> {
+        let direct_len = write_direct(path, body)?;
+        file.write_all_at(&body[direct_len..], direct_len as u64)?;
         if self.sync { file.sync_data() } else { Ok(()) }
     }
 
@@ -167,7 +173,14 @@ impl LocalStore {
         if range.start > range.end || range.end > size {
             return Err(ObjectError::Refused(format!("object {key} has {size} bytes, asked for {range:?}")));
         }
-        let mut body = vec![0_u8; (range.end - range.start) as usize];
+        let len = (range.end - range.start) as usize;
+        if range.start == 0 && len >= DIRECT_BYTES_MIN {
+            // Whatever goes wrong here is tried again, and judged, below.
+            if let Some(body) = self.path(key).ok().and_then(|path| read_direct(&path, len)) {
+                return Ok(body);
+            }
+        }
+        let mut body = vec![0_u8; len];
         file.read_exact_at(&mut body, range.start).map_err(|error| self.failed("read", Path::new(key), &error))?;
         Ok(body.into())
     }
@@ -220,12 +233,45 @@ impl LocalStore {
         let marker = self.root.join(MARKER);
         let text = b"A Holdfast volume keeps its objects here. Without this file its mounts refuse to write.\n";
         let file = File::create(&marker).map_err(|error| self.failed("make", &marker, &error))?;
-        self.fill(&file, text).map_err(|error| self.failed("write", &marker, &error))?;
+        self.fill(&file, &marker, text).map_err(|error| self.failed("write", &marker, &error))?;
         for dir in self.root.ancestors().take(3).filter(|dir| !dir.as_os_str().is_empty()) {
             self.sync_dir(dir)?;
         }
         Ok(())
     }
+}
+
+fn open_direct(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    options.custom_flags(libc::O_DIRECT).open(path)
+}
+
+/// Writes as much of `body` as direct IO can; its length. 0 where the filesystem or the buffer does not fit.
+fn write_direct(path: &Path, body: &[u8]) -> io::Result<usize> {
+    if body.len() < DIRECT_BYTES_MIN || !is_aligned(body) {
+        return Ok(0);
+    }
+    let Ok(file) = open_direct(path, OpenOptions::new().write(true)) else { return Ok(0) };
+    let len = body.len() / ALIGN * ALIGN;
+    match file.write_all_at(&body[..len], 0) {
+        Ok(()) => Ok(len),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// The first `len` bytes. None: not this way.
+fn read_direct(path: &Path, len: usize) -> Option<Bytes> {
+    let file = open_direct(path, OpenOptions::new().read(true)).ok()?;
+    let mut body = AlignedBuf::zeroed(len.next_multiple_of(ALIGN));
+    let mut at = 0;
+    while at < len {
+        // A read that ends between two borders was the last one of the file.
+        match file.read_at(&mut body.as_mut_slice()[at..], at as u64).ok()? {
+            n if n > 0 && (n % ALIGN == 0 || at + n >= len) => at += n,
+            _ => return None,
+        }
+    }
+    Some(body.freeze().slice(..len))
 }
 
 #[async_trait]
@@ -304,6 +350,27 @@ mod tests {
         store.put("chunks/0/0/1_0_3", Bytes::from_static(b"abc")).await.expect("put");
         assert_eq!(store.get("chunks/0/0/1_0_3").await, Ok(Bytes::from_static(b"abc")));
         assert_eq!(store.list("chunks").await, Ok(vec![("chunks/0/0/1_0_3".to_string(), 3)]));
+    }
+
+    #[tokio::test]
+    async fn large_objects_of_any_length_and_alignment_come_back_as_they_were() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = prepared(dir.path()).await;
+        for (n, len) in [DIRECT_BYTES_MIN - 1, DIRECT_BYTES_MIN, DIRECT_BYTES_MIN + 1, 3 * DIRECT_BYTES_MIN + 5000]
+            .into_iter()
+            .enumerate()
+        {
+            let mut body = AlignedBuf::zeroed(len + 1);
+            body.as_mut_slice().iter_mut().enumerate().for_each(|(at, byte)| *byte = (at * 7 >> 3) as u8);
+            let body = body.freeze();
+            for (kind, body) in [("aligned", body.slice(..len)), ("not aligned", body.slice(1..))] {
+                let key = format!("chunks/0/0/{n}_{kind}");
+                store.put(&key, body.clone()).await.expect("put");
+                assert!(store.get(&key).await.expect("get") == body, "{len} bytes, {kind}");
+                let range = store.get_range(&key, 5..len as u64).await.expect("get range");
+                assert!(range == body.slice(5..), "{len} bytes, {kind}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use std::fmt::Debug;
 use std::ops::Range;
 
+pub mod aligned;
 pub mod fault;
 pub mod keys;
 pub mod limit;

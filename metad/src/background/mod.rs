@@ -4,4 +4,3 @@
 pub mod leader_watch;
 pub mod orphan_reclaim;
 pub mod session_reaper;
-pub mod state;

@@ -4,11 +4,11 @@
 //! Every question comes from the state and names all orphans above the session's watermark; one is outstanding for a stream at a
 //! time. So an answer that is lost, late or doubled can never make an orphan look answered for that was not asked about.
 
-use super::state;
+use crate::query::background;
 use crate::raft::node::RaftNode;
 use crate::rpc::propose::Proposer;
 use crate::rpc::push::{Attached, Hub};
-use crate::store::{KvCommit, StoreError};
+use crate::store::{KvCommit, StoreError, read};
 use holdfast_proto::limits::BACKGROUND_BATCH_MAX;
 use holdfast_proto::pb::{self, mutation};
 use std::collections::BTreeMap;
@@ -52,34 +52,35 @@ impl OrphanReclaim {
 
     async fn round(&self, work: &mut Work) -> Result<(), StoreError> {
         let attached = self.hub.attached();
-        for stream in &attached {
-            self.ask(stream)?;
-        }
-        for volume in self.node.store().view(state::volumes)? {
+        for volume in self.node.store().view(background::volumes)?.into_iter().map(|settings| settings.id) {
+            self.ask(volume, &attached)?;
             self.reclaim(volume).await?;
-            if self.node.store().view(|view| state::deleted_wait(view, volume))? {
+            if self.node.store().view(|view| background::pending_deleted(view, volume))? {
                 self.hand_out(volume, &attached, work);
             }
         }
         Ok(())
     }
 
-    fn ask(&self, stream: &Attached) -> Result<(), StoreError> {
-        let question = self.node.store().view(|view| {
-            let answered = state::watermark(view, stream.session)? >= stream.asked_through;
-            if answered { state::question_for(view, stream.session) } else { Ok(None) }
-        })?;
-        if let Some(question) = question {
-            self.hub.ask(stream.session, question);
-            // More may be waiting than one question holds.
-            self.hub.orphans.notify_one();
+    fn ask(&self, volume: u32, attached: &[Attached]) -> Result<(), StoreError> {
+        for ask in self.node.store().view(|view| background::orphans_to_ask(view, volume))? {
+            let Some(stream) = attached.iter().find(|stream| stream.session == ask.session) else { continue };
+            if ask.inos.len() >= BACKGROUND_BATCH_MAX {
+                // More wait than one question holds.
+                self.hub.orphans.notify_one();
+            }
+            let session = self.node.store().view(|view| read::session(view, ask.session))?;
+            if session.is_some_and(|session| session.watermark >= stream.asked_through) {
+                let question = pb::OrphanQuestion { through_index: ask.through_index, inos: ask.inos };
+                self.hub.ask(ask.session, question);
+            }
         }
         Ok(())
     }
 
     async fn reclaim(&self, volume: u32) -> Result<(), StoreError> {
         for _ in 0..RECLAIMS_A_ROUND {
-            let inos = self.node.store().view(|view| state::reclaimable(view, volume, BACKGROUND_BATCH_MAX))?;
+            let inos = self.node.store().view(|view| background::reclaimable(view, volume, BACKGROUND_BATCH_MAX))?;
             if inos.is_empty() {
                 return Ok(());
             }

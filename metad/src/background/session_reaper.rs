@@ -1,7 +1,7 @@
 //! SessionReaper: on the leader, proposes the end of sessions whose lease ran out. A new leader knows nothing of who was heard of,
 //! so it gives every session a full lease first. Started by server.
 
-use super::state;
+use crate::query::background;
 use crate::raft::node::RaftNode;
 use crate::rpc::propose::Proposer;
 use crate::rpc::push::Hub;
@@ -46,7 +46,7 @@ pub async fn run(node: Arc<RaftNode>, hub: Arc<Hub>, proposer: Arc<Proposer>) {
         if !reign.continues(leadership.term, Instant::now()) {
             hub.renew_all();
         }
-        match node.store().view(state::sessions) {
+        match node.store().view(background::sessions) {
             Ok(sessions) => expire(&proposer, hub.reconcile(&sessions)).await,
             Err(error) => tracing::warn!(%error, "list sessions"),
         }

@@ -6,8 +6,8 @@ use super::snapshot::{self, SnapshotFile};
 use super::types::{Entry, LogId, Payload, Replies, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::apply::apply_entry;
 use crate::error::Fatal;
-use crate::store::{Batch, KvCommit, KvRead, StoreError};
-use bytes::{Bytes, BytesMut};
+use crate::store::{Batch, KvCommit, KvRead, StoreError, keys};
+use bytes::BytesMut;
 use futures::{Stream, TryStreamExt};
 use holdfast_proto::pb;
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -25,14 +25,6 @@ type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>;
 
 /// Apply runs on Raft's own thread: after this long it lets heartbeats through.
 const APPLY_SLICE_MAX: Duration = Duration::from_millis(3);
-
-fn raft_applied_key() -> Bytes {
-    Bytes::from_static(b"\0\0\0\0\x01applied")
-}
-
-fn raft_membership_key() -> Bytes {
-    Bytes::from_static(b"\0\0\0\0\x01membership")
-}
 
 #[derive(Clone)]
 pub struct StateMachine {
@@ -90,12 +82,12 @@ impl StateMachine {
             Payload::Membership(membership) => {
                 let stored = StoredMembership::new(Some(log_id), membership);
                 let value = convert::encode_stored_membership(&stored);
-                (Batch([(raft_membership_key(), Some(value))].into()), Vec::new())
+                (Batch([(keys::raft_membership(), Some(value))].into()), Vec::new())
             }
         };
         let mut applied = BytesMut::with_capacity(24);
         convert::put_log_id(&mut applied, &log_id);
-        batch.0.insert(raft_applied_key(), Some(applied.freeze()));
+        batch.0.insert(keys::raft_applied(), Some(applied.freeze()));
         self.store.commit(log_id.index, batch)?;
         metrics::histogram!(crate::metrics::APPLY_SECONDS).record(started.elapsed().as_secs_f64());
         Ok(Replies { outcomes })
@@ -107,7 +99,7 @@ fn damaged(what: &'static str) -> impl Fn(convert::DecodeError) -> StoreError {
 }
 
 fn read_applied(view: &dyn KvRead) -> Result<Option<LogId>, StoreError> {
-    let Some(mut value) = view.get(&raft_applied_key())? else { return Ok(None) };
+    let Some(mut value) = view.get(&keys::raft_applied())? else { return Ok(None) };
     convert::get_log_id(&mut value).map(Some).map_err(damaged("applied log id"))
 }
 
@@ -120,7 +112,7 @@ pub fn applied_index(view: &dyn KvRead) -> Result<u64, StoreError> {
 }
 
 fn read_membership(view: &dyn KvRead) -> Result<StoredMembership, StoreError> {
-    match view.get(&raft_membership_key())? {
+    match view.get(&keys::raft_membership())? {
         Some(value) => convert::decode_stored_membership(&value).map_err(damaged("stored membership")),
         None => Ok(StoredMembership::default()),
     }

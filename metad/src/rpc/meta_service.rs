@@ -6,10 +6,9 @@ use super::propose::{Proposer, ReplyTo};
 use super::push::{Hub, LEASE};
 use super::read_gate::{Ask, ReadGate};
 use super::{shape, status};
-use crate::background::state;
 use crate::raft::channel::ClusterCell;
 use crate::raft::node::RaftNode;
-use crate::store::KvCommit;
+use crate::store::{KvCommit, read};
 use holdfast_proto::limits::FRAME_REQUESTS_MAX;
 use holdfast_proto::pb::meta_server::Meta;
 use holdfast_proto::pb::{self, ClientFrame, Welcome, mutation, request};
@@ -101,8 +100,8 @@ impl MetaService {
         if !self.node.leadership().is_self {
             return;
         }
-        match self.node.store().view(|view| state::session_volume(view, session)) {
-            Ok(Some(volume)) => self.hub.attach(session, volume, outbox),
+        match self.node.store().view(|view| read::session(view, session)) {
+            Ok(Some(known)) => self.hub.attach(session, known.volume, outbox),
             // A leader that has not caught up may not know it yet: its requests will tell.
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, session, "look up a session"),

@@ -4,6 +4,7 @@
 
 use super::outbox::Outbox;
 use crate::apply::Outcome;
+use crate::query::background::SessionState;
 use holdfast_proto::limits::SESSION_LEASE_MS;
 use holdfast_proto::pb::{self, push};
 use parking_lot::Mutex;
@@ -68,10 +69,10 @@ impl Hub {
     }
 
     /// Makes the set of sessions that of the state; those new here get a full lease. Returns those whose lease has run out.
-    pub fn reconcile(&self, state: &[pb::SessionInfo]) -> Vec<u64> {
+    pub fn reconcile(&self, state: &[SessionState]) -> Vec<u64> {
         let now = Instant::now();
         let mut members = self.members.lock();
-        let known: BTreeMap<u64, u32> = state.iter().map(|info| (info.session, info.volume)).collect();
+        let known: BTreeMap<u64, u32> = state.iter().map(|known| (known.info.session, known.info.volume)).collect();
         members.retain(|session, _| known.contains_key(session));
         for (session, volume) in known {
             let fresh = || Member { volume, expires: now + LEASE, outbox: None, asked_through: 0 };

@@ -5,8 +5,9 @@ use crate::apply::{Effects, Verdict};
 use crate::rpc::outbox::Frames;
 use futures::{FutureExt, StreamExt};
 
-fn info(session: u64) -> pb::SessionInfo {
-    pb::SessionInfo { session, volume: 1, ..Default::default() }
+fn info(session: u64) -> SessionState {
+    let info = pb::SessionInfo { session, volume: 1, ..Default::default() };
+    SessionState { info, opened_index: 1, watermark: 0 }
 }
 
 fn pushed(outbox: &Arc<Outbox>) -> Vec<push::Event> {

@@ -137,9 +137,13 @@ impl KvRead for SledImage {
         if start >= end {
             return Ok(());
         }
-        let mut pairs =
-            self.run("scan the image", |db| Ok(db.range::<&[u8], _>((Bound::Included(start), Bound::Excluded(end)))))?;
+        // Not bounded above: sled 1.0.0-alpha.124 looks for the end of a bounded range through all leaves that come after it.
+        let bounds = (Bound::Included(start), Bound::Unbounded);
+        let mut pairs = self.run("scan the image", |db| Ok(db.range::<&[u8], _>(bounds)))?;
         while let Some((key, value)) = guarded("scan the image", || pairs.next().transpose())? {
+            if &key[..] >= end {
+                break;
+            }
             if visit(&key, &value).is_break() {
                 break;
             }
