@@ -127,7 +127,8 @@ async fn hostile_streams_end_and_others_go_on() {
     let end = Client::raw_stream(cluster.addr(1), vec![pb::ClientFrame { keep_alive: 7, ..Default::default() }]).await;
     assert_eq!(end.code(), tonic::Code::InvalidArgument);
     let hello = pb::Hello { protocol: 999, ..Default::default() };
-    let end = Client::raw_stream(cluster.addr(1), vec![pb::ClientFrame { hello: Some(hello), ..Default::default() }]).await;
+    let end =
+        Client::raw_stream(cluster.addr(1), vec![pb::ClientFrame { hello: Some(hello), ..Default::default() }]).await;
     assert_eq!(end.code(), tonic::Code::FailedPrecondition);
     let flood = vec![pb::Request::default(); holdfast_proto::limits::FRAME_REQUESTS_MAX + 1];
     let hello = pb::Hello { protocol: 1, ..Default::default() };

@@ -16,8 +16,7 @@ fn load(path: &Path) -> Config {
 
 #[test]
 fn the_example_configurations_are_accepted_and_describe_one_cluster() {
-    let configs: Vec<_> =
-        (1..=3).map(|id| load(&deploy().join(format!("config/metad-{id}.example.toml")))).collect();
+    let configs: Vec<_> = (1..=3).map(|id| load(&deploy().join(format!("config/metad-{id}.example.toml")))).collect();
     for (config, id) in configs.iter().zip(1_u64..) {
         assert_eq!((config.id, config.peers.len(), config.sync), (id, 3, true));
         assert_eq!(config.peers, configs[0].peers);
@@ -43,7 +42,8 @@ fn systemd_finds_nothing_wrong_in_the_units() {
         let said = Command::new("systemd-analyze").arg("verify").arg(dir.join(name)).output().expect("systemd-analyze");
         let complaints = String::from_utf8_lossy(&said.stderr).into_owned();
         // It knows this machine's other units too, and speaks of them; ours are what counts.
-        let ours: Vec<_> = complaints.lines().filter(|line| line.contains("metad") || line.contains("holdfast")).collect();
+        let ours: Vec<_> =
+            complaints.lines().filter(|line| line.contains("metad") || line.contains("holdfast")).collect();
         assert!(ours.is_empty(), "{name}: {ours:?}");
     }
 }
@@ -51,7 +51,9 @@ fn systemd_finds_nothing_wrong_in_the_units() {
 #[test]
 fn the_metad_unit_is_hardened() {
     let Ok(unit) = std::fs::read_to_string(deploy().join("systemd/metad.service")) else { panic!("no unit") };
-    for line in ["Type=notify", "WatchdogSec=", "Restart=", "User=holdfast", "StateDirectory=holdfast", "NoNewPrivileges=yes"] {
+    for line in
+        ["Type=notify", "WatchdogSec=", "Restart=", "User=holdfast", "StateDirectory=holdfast", "NoNewPrivileges=yes"]
+    {
         assert!(unit.contains(line), "metad.service lacks {line}");
     }
     let checked = Command::new("systemd-analyze")

@@ -330,7 +330,8 @@ pub fn format(volume: &str) -> pb::Mutation {
 }
 
 pub fn open_session(volume: &str, uuid: u128) -> pb::Mutation {
-    let op = pb::OpenSessionOp { uuid: uuid.to_be_bytes().to_vec().into(), volume: volume.into(), ..Default::default() };
+    let op =
+        pb::OpenSessionOp { uuid: uuid.to_be_bytes().to_vec().into(), volume: volume.into(), ..Default::default() };
     pb::Mutation { op: Some(mutation::Op::OpenSession(op)), ..Default::default() }
 }
 
