@@ -17,7 +17,13 @@ fn empty_dir() -> String {
 #[test]
 fn a_meta_that_is_no_meta_is_refused() {
     let dir = empty_dir();
-    for meta in ["redis://localhost/1", "holdfast://", "holdfast://localhost", "holdfast://localhost:x/v", "holdfast://a:1/BAD NAME"] {
+    for meta in [
+        "redis://localhost/1",
+        "holdfast://",
+        "holdfast://localhost",
+        "holdfast://localhost:x/v",
+        "holdfast://a:1/BAD NAME",
+    ] {
         holdfast(&["mount", meta, &dir, "-d"]).refused(2, "holdfast://");
         holdfast(&["status", meta]).refused(2, "holdfast://");
     }

@@ -67,7 +67,16 @@ fn another_nodes_data_is_refused() {
     cluster.terminate(2);
     cluster.terminate(3);
     let mut command = process::command("metad");
-    command.args(["--id", "3", "--listen", &cluster.node(3).addr(), "--peers", &cluster.peers(), "--admin-listen", "off"]);
+    command.args([
+        "--id",
+        "3",
+        "--listen",
+        &cluster.node(3).addr(),
+        "--peers",
+        &cluster.peers(),
+        "--admin-listen",
+        "off",
+    ]);
     command.arg("--data-dir").arg(cluster.node(2).data_dir());
     refused(attempt(command), 1, "node 2|id 2|node");
 }
@@ -153,7 +162,16 @@ fn wrong_configuration_is_one_line_and_exit_code_2() {
 fn a_public_address_without_tls_is_refused() {
     let dir = process::scratch_dir("public").to_string_lossy().into_owned();
     let mut command = process::command("metad");
-    command.args(["--id", "1", "--listen", "0.0.0.0:29471", "--advertise", "10.0.0.1:29471", "--peers", "1=10.0.0.1:29471"]);
+    command.args([
+        "--id",
+        "1",
+        "--listen",
+        "0.0.0.0:29471",
+        "--advertise",
+        "10.0.0.1:29471",
+        "--peers",
+        "1=10.0.0.1:29471",
+    ]);
     command.args(["--data-dir", &dir, "--init", "--admin-listen", "off"]);
     attempt(command).refused(2, "tls|insecure");
 }

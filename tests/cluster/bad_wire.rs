@@ -40,7 +40,8 @@ fn open_session() -> u64 {
     let open = pb::OpenSessionOp { uuid, volume: shared::VOLUME.into(), host: "raw".into(), ..Default::default() };
     let body = mutation(0, 0, 0, Some(pb::mutation::Op::OpenSession(open)));
     let taken = send(vec![hello(0), request(1, body)]);
-    let Some(pb::response::Result::Reply(reply)) = taken.response(1).and_then(|response| response.result.clone()) else {
+    let Some(pb::response::Result::Reply(reply)) = taken.response(1).and_then(|response| response.result.clone())
+    else {
         panic!("no session: {taken:?}");
     };
     <pb::OpenSessionReply as prost::Message>::decode(reply).unwrap().session
@@ -91,12 +92,13 @@ fn requests_that_break_the_protocol_are_named() {
     let leaders_own = pb::mutation::Op::ExpireSessions(pb::ExpireSessionsOp { sessions: vec![1] });
     let taken = send(vec![hello(session), request(2, mutation(0, 0, 0, Some(leaders_own)))]);
     assert_eq!(taken.failure(2), Some(FailureCode::Malformed), "a client may not end sessions: {taken:?}");
-    let slot = send(vec![hello(session), request(3, mutation(session, limits::SESSION_SLOTS_MAX, 1, Some(mkdir(b"x"))))]);
+    let slot =
+        send(vec![hello(session), request(3, mutation(session, limits::SESSION_SLOTS_MAX, 1, Some(mkdir(b"x"))))]);
     assert!(slot.failure(3).is_some(), "{slot:?}");
-    let nothing = send(vec![hello(session), grpc_raw::frame(pb::ClientFrame {
-        requests: vec![pb::Request { id: 4, body: None }],
-        ..Default::default()
-    })]);
+    let nothing = send(vec![
+        hello(session),
+        grpc_raw::frame(pb::ClientFrame { requests: vec![pb::Request { id: 4, body: None }], ..Default::default() }),
+    ]);
     assert!(nothing.failure(4) == Some(FailureCode::Malformed) || nothing.was_cut(), "{nothing:?}");
 }
 

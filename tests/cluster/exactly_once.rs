@@ -94,5 +94,8 @@ fn lost_replies_and_dying_leaders_together_become_no_error() {
         }
         worker.join().unwrap();
     });
-    report(&format!("{} replies lost, 3 leaders killed, no error seen", proxies.iter().map(Proxy::cut_count).sum::<u64>()));
+    report(&format!(
+        "{} replies lost, 3 leaders killed, no error seen",
+        proxies.iter().map(Proxy::cut_count).sum::<u64>()
+    ));
 }

@@ -82,7 +82,8 @@ fn attributes_agree_at_once() {
 fn exclusive_creation_has_one_winner() {
     let (here, there) = both();
     for round in 0..30 {
-        let attempt = |dir: PathBuf| move || File::options().write(true).create_new(true).open(dir.join(format!("x{round}")));
+        let attempt =
+            |dir: PathBuf| move || File::options().write(true).create_new(true).open(dir.join(format!("x{round}")));
         let (one, two) = (std::thread::spawn(attempt(here.clone())), std::thread::spawn(attempt(there.clone())));
         let results = [one.join().unwrap(), two.join().unwrap()];
         let losers: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();

@@ -11,7 +11,11 @@ fn after_fsync_another_mount_reads_the_data() {
     let mut file = std::fs::File::create(&path).unwrap();
     for round in 1..=5_u8 {
         file.write_all(&[round; 10_000]).unwrap();
-        if round % 2 == 0 { file.sync_data().unwrap() } else { file.sync_all().unwrap() }
+        if round % 2 == 0 {
+            file.sync_data().unwrap()
+        } else {
+            file.sync_all().unwrap()
+        }
         let found = std::fs::read(&other).unwrap();
         assert_eq!(found.len(), usize::from(round) * 10_000);
         assert_eq!(found.last(), Some(&round));

@@ -3,7 +3,11 @@
 use crate::stat;
 use holdfast_tests::fs::Fs;
 
-on_both!(bytes_beyond_4_gib_come_back, truncation_works_on_both_sides_of_4_gib, the_largest_offset_is_refused_with_efbig);
+on_both!(
+    bytes_beyond_4_gib_come_back,
+    truncation_works_on_both_sides_of_4_gib,
+    the_largest_offset_is_refused_with_efbig
+);
 
 const GIB: u64 = 1 << 30;
 

@@ -26,7 +26,9 @@ fn every_byte_comes_back_at_any_offset(fs: &dyn Fs) {
     let data: Vec<u8> = (0..9_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     fs.create("f", 0o644, true).unwrap();
     fs.write("f", 0, &data).unwrap();
-    for (offset, len) in [(0, 1), (4095, 2), (131_071, 131_074), ((4 << 20) - 1, 2), ((8 << 20) - 3, 7), (8_999_990, 10)] {
+    for (offset, len) in
+        [(0, 1), (4095, 2), (131_071, 131_074), ((4 << 20) - 1, 2), ((8 << 20) - 3, 7), (8_999_990, 10)]
+    {
         assert!(fs.read("f", offset as u64, len).unwrap() == data[offset..offset + len], "at {offset}");
     }
     assert!(fs.read("f", 0, data.len()).unwrap() == data);

@@ -5,7 +5,9 @@ use holdfast_tests::fs::Fs;
 on_both!(the_target_comes_back_unchanged, only_links_can_be_read);
 
 fn the_target_comes_back_unchanged(fs: &dyn Fs) {
-    for (name, target) in [("a", "x"), ("b", "/absolute/path"), ("c", "../up//double/"), ("d", "sp ace\nnewline ünïcode")] {
+    for (name, target) in
+        [("a", "x"), ("b", "/absolute/path"), ("c", "../up//double/"), ("d", "sp ace\nnewline ünïcode")]
+    {
         fs.symlink(target, name).unwrap();
         assert_eq!(fs.readlink(name), Ok(target.to_string()));
     }

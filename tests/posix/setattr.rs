@@ -94,11 +94,10 @@ fn only_the_owner_may_set_times_to_a_value(fs: &dyn Fs) {
 
 fn every_change_moves_ctime(fs: &dyn Fs) {
     fs.create("f", 0o644, true).unwrap();
-    let changes: [&dyn Fn(); 3] = [
-        &|| fs.chmod("f", 0o600).unwrap(),
-        &|| fs.chown("f", Some(7), Some(8)).unwrap(),
-        &|| fs.utimens("f", SetTime::To((1, 0)), SetTime::Omit).unwrap(),
-    ];
+    let changes: [&dyn Fn(); 3] =
+        [&|| fs.chmod("f", 0o600).unwrap(), &|| fs.chown("f", Some(7), Some(8)).unwrap(), &|| {
+            fs.utimens("f", SetTime::To((1, 0)), SetTime::Omit).unwrap()
+        }];
     for change in changes {
         let before = stat(fs, "f").ctime;
         next_instant();

@@ -3,7 +3,11 @@
 use crate::{ALICE, alice, stat};
 use holdfast_tests::fs::{Fs, Kind};
 
-on_both!(everything_made_in_it_takes_its_group, directories_pass_the_bit_on, chmod_by_a_stranger_to_the_group_drops_the_bit);
+on_both!(
+    everything_made_in_it_takes_its_group,
+    directories_pass_the_bit_on,
+    chmod_by_a_stranger_to_the_group_drops_the_bit
+);
 
 fn setgid_dir(fs: &dyn Fs) {
     fs.mkdir("d", 0o777).unwrap();

@@ -60,7 +60,8 @@ fn a_full_volume_says_enospc_and_lives() {
     let limits = ["--capacity", "16MiB", "--inodes", "20"];
     shared::cluster().holdfast(&[&args[..], &limits[..]].concat()).ok("format");
     let mount = holdfast_tests::mount::Mount::start(&meta);
-    let error = std::fs::write(mount.path("big"), vec![1; 40 << 20]).and_then(|()| sync(&mount.path("big"))).unwrap_err();
+    let error =
+        std::fs::write(mount.path("big"), vec![1; 40 << 20]).and_then(|()| sync(&mount.path("big"))).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
     std::fs::remove_file(mount.path("big")).unwrap();
     let many = (0..40).map(|number| std::fs::write(mount.path(&format!("f{number}")), b"")).find_map(Result::err);

@@ -84,7 +84,13 @@ impl Cluster {
         let nodes = (1..=shape.node_count).map(|id| {
             let node_dir = dir.join(format!("metad-{id}"));
             std::fs::create_dir_all(&node_dir).expect("node directory");
-            Node { id, port: ports::free_port(), admin_port: ports::free_port(), dir: node_dir, process: Mutex::new(None) }
+            Node {
+                id,
+                port: ports::free_port(),
+                admin_port: ports::free_port(),
+                dir: node_dir,
+                process: Mutex::new(None),
+            }
         });
         Cluster { nodes: nodes.collect(), dir, shape }
     }

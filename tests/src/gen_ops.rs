@@ -52,7 +52,8 @@ impl Steps {
     }
 
     fn mode(&mut self) -> u32 {
-        let special = if self.random.random_bool(0.15) { [0o4000, 0o2000, 0o1000][self.random.random_range(0..3)] } else { 0 };
+        let special =
+            if self.random.random_bool(0.15) { [0o4000, 0o2000, 0o1000][self.random.random_range(0..3)] } else { 0 };
         0o600 | self.random.random_range(0..0o200) | special
     }
 

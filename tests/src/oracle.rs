@@ -168,4 +168,3 @@ fn note_error(noted: &Mutex<Seen>, error: String) {
     // A filesystem that is gone answers at once; do not fill the memory with its answers.
     std::thread::sleep(Duration::from_millis(50));
 }
-

@@ -33,8 +33,19 @@ const ONLY_IN: &[(&str, &str)] = &[
 
 /// What a pure file may not contain.
 const IMPURE: &[&str] = &[
-    ".await", "async fn", "tokio", "std::fs", "std::net", "std::thread", "SystemTime", "Instant::now", "rand::", "HashMap",
-    "HashSet", "tonic::", "sled::",
+    ".await",
+    "async fn",
+    "tokio",
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "SystemTime",
+    "Instant::now",
+    "rand::",
+    "HashMap",
+    "HashSet",
+    "tonic::",
+    "sled::",
 ];
 
 struct Source {
@@ -99,7 +110,8 @@ fn names(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back();
         let after = &line[at + word.len()..];
-        let is_whole = before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':' && c != '.' && c != '"' && c != '/');
+        let is_whole =
+            before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':' && c != '.' && c != '"' && c != '/');
         is_whole && (after.starts_with("::") || (line.trim_start().starts_with("use ") && after.starts_with(';')))
     })
 }
@@ -135,7 +147,8 @@ fn crate_modules(line: &str) -> Vec<String> {
 
 #[test]
 fn every_file_says_what_lives_in_it() {
-    let silent = |source: &Source| (!source.text.starts_with("//!")).then(|| format!("{} does not start with //!", source.path));
+    let silent =
+        |source: &Source| (!source.text.starts_with("//!")).then(|| format!("{} does not start with //!", source.path));
     report(&sources().iter().filter_map(silent).collect::<Vec<_>>());
 }
 
@@ -161,7 +174,9 @@ fn no_function_is_longer_than_70_lines() {
                 None if starts_function(text) && !text.ends_with('}') && !text.ends_with(';') => {
                     open = Some((index, indent, text.to_string()));
                 }
-                Some((start, depth, name)) if indent == *depth && (text == "}" || text.ends_with(");") || text == ";") => {
+                Some((start, depth, name))
+                    if indent == *depth && (text == "}" || text.ends_with(");") || text == ";") =>
+                {
                     if index - start + 1 > FUNCTION_LINES_MAX {
                         complaints.push(format!("{}:{}: {} lines: {name}", source.path, start + 1, index - start + 1));
                     }
@@ -176,7 +191,8 @@ fn no_function_is_longer_than_70_lines() {
 
 fn starts_function(text: &str) -> bool {
     let mut words = text.split([' ', '(']);
-    let is_qualifier = |word: &&str| matches!(*word, "pub" | "crate)" | "super)" | "async" | "unsafe" | "const" | "extern" | "\"C\"");
+    let is_qualifier =
+        |word: &&str| matches!(*word, "pub" | "crate)" | "super)" | "async" | "unsafe" | "const" | "extern" | "\"C\"");
     words.find(|word| !is_qualifier(word)) == Some("fn")
 }
 
@@ -204,7 +220,9 @@ fn each_foreign_crate_is_named_in_one_place() {
     for source in sources().iter().filter(|source| source.path != "tests/tests/tidy.rs") {
         for (name, place) in ONLY_IN.iter().filter(|(_, place)| !source.path.starts_with(place)) {
             // A binary names its own library.
-            if source.path == "metad/src/main.rs" && *name == "metad" || source.path == "client/src/main.rs" && *name == "holdfast" {
+            if source.path == "metad/src/main.rs" && *name == "metad"
+                || source.path == "client/src/main.rs" && *name == "holdfast"
+            {
                 continue;
             }
             let is_own_test = source.path.starts_with(if *name == "holdfast" { "client/tests" } else { "metad/tests" });

@@ -72,7 +72,9 @@ fn kind(metadata: &Metadata) -> &'static str {
 fn text(report: &Value) -> String {
     let mut lines = String::new();
     let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    for name in ["path", "mount", "meta", "kind", "ino", "size", "mode", "nlink", "uid", "gid", "data_version", "chunks"] {
+    for name in
+        ["path", "mount", "meta", "kind", "ino", "size", "mode", "nlink", "uid", "gid", "data_version", "chunks"]
+    {
         if let Some(value) = report.get(name) {
             lines += &format!("{:>13}: {}\n", name.replace('_', " "), plain(value));
         }

@@ -87,9 +87,8 @@ pub(crate) struct Plan {
 /// Usage, or why the mount did not come about.
 pub fn run(args: Args) -> Result<ExitCode, ClientError> {
     let child = args.background_child;
-    let done = Plan::new(args).and_then(|plan| {
-        if plan.args.background && !child { mount_daemon::start(&plan) } else { serve(&plan) }
-    });
+    let done = Plan::new(args)
+        .and_then(|plan| if plan.args.background && !child { mount_daemon::start(&plan) } else { serve(&plan) });
     if child && let Err(error) = &done {
         // The parent prints it; after that moment nobody listens, and the log has it.
         Ready::take().failed(error);
@@ -111,7 +110,10 @@ impl Plan {
         let volume = meta.volume()?.to_owned();
         mount_table::check_fuse()?;
         let dir = mount_table::check_mount_point(dir)?;
-        let ttl = CacheTtl { attr: seconds("attr-cache", args.attr_cache)?, entry: seconds("entry-cache", args.entry_cache)? };
+        let ttl = CacheTtl {
+            attr: seconds("attr-cache", args.attr_cache)?,
+            entry: seconds("entry-cache", args.entry_cache)?,
+        };
         Ok(Plan { meta, volume, dir, args, options, ttl })
     }
 
@@ -204,12 +206,7 @@ async fn serve_until_ended(plan: &Plan) -> Result<bool, ClientError> {
 }
 
 fn mount_config(plan: &Plan) -> MountConfig {
-    MountConfig {
-        dir: plan.dir.clone(),
-        source: plan.meta.to_string(),
-        options: plan.options.clone(),
-        ttl: plan.ttl,
-    }
+    MountConfig { dir: plan.dir.clone(), source: plan.meta.to_string(), options: plan.options.clone(), ttl: plan.ttl }
 }
 
 async fn join(plan: &Plan) -> Result<MetaClient, ClientError> {

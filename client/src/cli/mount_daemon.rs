@@ -117,7 +117,8 @@ fn absolute(path: &Path) -> OsString {
 fn log_path(plan: &Plan) -> Option<PathBuf> {
     let default = || {
         let path = PathBuf::from(format!("/var/log/holdfast-{}.log", plan.volume));
-        let usable = nix::unistd::geteuid().is_root() && OpenOptions::new().create(true).append(true).open(&path).is_ok();
+        let usable =
+            nix::unistd::geteuid().is_root() && OpenOptions::new().create(true).append(true).open(&path).is_ok();
         usable.then_some(path)
     };
     plan.args.log.clone().or_else(default)
@@ -202,9 +203,13 @@ mod tests {
 
     #[test]
     fn the_line_of_the_same_place_is_replaced_and_all_others_stay() {
-        let old = "# c\n/dev/a / ext4 defaults 0 1\nholdfast://old:1/v /mnt holdfast ro 0 0\nx /mnt/b holdfast ro 0 0\n";
+        let old =
+            "# c\n/dev/a / ext4 defaults 0 1\nholdfast://old:1/v /mnt holdfast ro 0 0\nx /mnt/b holdfast ro 0 0\n";
         let new = with_line(old, "holdfast://new:1/v /mnt holdfast rw 0 0", "/mnt");
-        assert_eq!(new, "# c\n/dev/a / ext4 defaults 0 1\nx /mnt/b holdfast ro 0 0\nholdfast://new:1/v /mnt holdfast rw 0 0\n");
+        assert_eq!(
+            new,
+            "# c\n/dev/a / ext4 defaults 0 1\nx /mnt/b holdfast ro 0 0\nholdfast://new:1/v /mnt holdfast rw 0 0\n"
+        );
         assert_eq!(with_line("", "line", "/mnt"), "line\n");
     }
 }

@@ -102,7 +102,13 @@ mod tests {
 
     #[test]
     fn other_calls_are_refused_with_the_usage() {
-        for line in ["mount.holdfast", "mount.holdfast m", "mount.holdfast m d e", "mount.holdfast m d -x", "mount.holdfast m d -o"] {
+        for line in [
+            "mount.holdfast",
+            "mount.holdfast m",
+            "mount.holdfast m d e",
+            "mount.holdfast m d -x",
+            "mount.holdfast m d -o",
+        ] {
             assert!(rewritten(line).unwrap_err().to_string().starts_with("usage:"), "{line}");
         }
     }

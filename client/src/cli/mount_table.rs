@@ -111,9 +111,10 @@ pub fn check_mount_point(dir: &Path) -> Result<PathBuf, ClientError> {
     }
     let resolved = resolve(dir)?;
     match find(&read()?, &resolved) {
-        Some(entry) if entry.is_holdfast() => {
-            refuse(format!("{shown} is already a holdfast mount of {}: unmount it with `holdfast umount {shown}`", entry.source))
-        }
+        Some(entry) if entry.is_holdfast() => refuse(format!(
+            "{shown} is already a holdfast mount of {}: unmount it with `holdfast umount {shown}`",
+            entry.source
+        )),
         Some(entry) if resolved.as_os_str().as_bytes() != b"/" => {
             refuse(format!("mount point {shown} is busy: {} ({}) is mounted there", entry.source, entry.kind))
         }
@@ -127,8 +128,11 @@ pub fn check_mount_point(dir: &Path) -> Result<PathBuf, ClientError> {
 /// Failed, naming the command that installs what is missing.
 pub fn check_fuse() -> Result<(), ClientError> {
     if !Path::new("/dev/fuse").exists() {
-        return Err(ClientError::Failed("/dev/fuse is missing: load it with `modprobe fuse` (in a container: start it with \
-             --device /dev/fuse --cap-add SYS_ADMIN)".into()));
+        return Err(ClientError::Failed(
+            "/dev/fuse is missing: load it with `modprobe fuse` (in a container: start it with \
+             --device /dev/fuse --cap-add SYS_ADMIN)"
+                .into(),
+        ));
     }
     // Root mounts by itself; others need the helper, which is set-user-ID root.
     if nix::unistd::geteuid().is_root() || has_program("fusermount3") {
@@ -146,7 +150,8 @@ fn has_program(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const LINE: &str = "36 35 0:42 / /mnt/a\\040b rw,nosuid shared:1 - fuse.holdfast holdfast://h:1,i:2/vol rw,user_id=0";
+    const LINE: &str =
+        "36 35 0:42 / /mnt/a\\040b rw,nosuid shared:1 - fuse.holdfast holdfast://h:1,i:2/vol rw,user_id=0";
 
     #[test]
     fn a_line_gives_device_directory_type_and_source() {

@@ -63,7 +63,8 @@ fn daemon_of(dir: &Path) -> Option<u32> {
 }
 
 fn is_alive(pid: u32) -> bool {
-    let running = |stat: String| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']));
+    let running =
+        |stat: String| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']));
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(running)
 }
 

@@ -10,8 +10,12 @@ use crate::meta::MetaApi;
 use crate::vfs::ops::statfs::STATFS_BLOCK_BYTES;
 use crate::vfs::{Caller, DirItem, Fh, FsUsage, Opened, Place, SetattrRequest, Vfs};
 use bytes::Bytes;
-use fuser::{Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, OpenFlags, Request};
-use fuser::{ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl};
+use fuser::{
+    Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, OpenFlags, Request,
+};
+use fuser::{
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
+};
 use fuser::{ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr};
 use holdfast_proto::limits::NAME_BYTES_MAX;
 use holdfast_proto::{FsErrno, pb};
@@ -462,8 +466,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
                 _ => Err(FsErrno::NoTty.into()),
             }
         };
-        let done =
-            move |_: View, reply: ReplyIoctl, text: Arc<str>| reply.ioctl(0, &control::answer(&text, offset));
+        let done = move |_: View, reply: ReplyIoctl, text: Arc<str>| reply.ioctl(0, &control::answer(&text, offset));
         self.run("ioctl", reply, work, done);
     }
 

@@ -49,8 +49,7 @@ pub fn mount<M: MetaApi>(vfs: &Arc<Vfs<M>>, runtime: Handle, config: &MountConfi
     let failed = |what: &str, error: &std::io::Error| {
         ClientError::Failed(format!("cannot mount on {}: {what}{}", config.dir.display(), error.to_string().trim_end()))
     };
-    let mut session =
-        Session::new(adapter, &config.dir, &fuser_config(config)).map_err(|error| failed("", &error))?;
+    let mut session = Session::new(adapter, &config.dir, &fuser_config(config)).map_err(|error| failed("", &error))?;
     let notifier = KernelNotifier::start(session.notifier(), map).map_err(|error| failed("thread: ", &error))?;
     vfs.set_kernel_cache(Box::new(notifier));
     let unmounter = session.unmount_callable();

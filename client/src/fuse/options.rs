@@ -4,8 +4,23 @@ use fuser::MountOption;
 
 /// Options that mount(8) and the init system keep for themselves; they come along from fstab.
 const FOR_OTHERS: [&str; 17] = [
-    "defaults", "auto", "noauto", "nofail", "_netdev", "user", "nouser", "users", "owner", "group", "nolock", "relatime",
-    "norelatime", "strictatime", "lazytime", "async", "default_permissions",
+    "defaults",
+    "auto",
+    "noauto",
+    "nofail",
+    "_netdev",
+    "user",
+    "nouser",
+    "users",
+    "owner",
+    "group",
+    "nolock",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "lazytime",
+    "async",
+    "default_permissions",
 ];
 const KNOWN: &str = "ro, rw, [no]exec, [no]suid, [no]dev, [no]atime, sync, dirsync, allow_other, and NAME=VALUE of \
                      subdir, cache-size, buffer-size, max-uploads, attr-cache, entry-cache, log, tls-ca, tls-cert, tls-key";
@@ -56,7 +71,11 @@ impl MountOptions {
     }
 
     fn add(&mut self, option: &str) -> Result<(), OptionError> {
-        if option.is_empty() || option.starts_with("x-") || option.starts_with("comment=") || FOR_OTHERS.contains(&option) {
+        if option.is_empty()
+            || option.starts_with("x-")
+            || option.starts_with("comment=")
+            || FOR_OTHERS.contains(&option)
+        {
             return Ok(());
         }
         if let Some((name, value)) = option.split_once('=')
@@ -149,6 +168,9 @@ mod tests {
     #[test]
     fn options_of_the_command_may_be_given_with_o() {
         let options = MountOptions::parse(&["subdir=/a".into(), "attr-cache=1,subdir=/b".into()]).expect("parses");
-        assert_eq!((options.value("subdir"), options.value("attr-cache"), options.value("log")), (Some("/b"), Some("1"), None));
+        assert_eq!(
+            (options.value("subdir"), options.value("attr-cache"), options.value("log")),
+            (Some("/b"), Some("1"), None)
+        );
     }
 }

@@ -69,7 +69,8 @@ impl DirStream {
     /// Forgets entries that were not taken: their attributes must not be given later, when they are old. Within a group of
     /// equal cookies they stay, because no offset could bring them back one by one.
     pub fn drop_rest(&mut self) {
-        let within_group = self.index > 0 && self.index < self.page.len() && self.shares_cookie_with_next(self.index - 1);
+        let within_group =
+            self.index > 0 && self.index < self.page.len() && self.shares_cookie_with_next(self.index - 1);
         if self.index < self.page.len() && !within_group {
             self.page.clear();
             self.offset = None;

@@ -18,7 +18,9 @@ pub trait KernelCache: Send + Sync + 'static {
 
 /// Serves the pushes of the session until the client is closed. Does nothing if they are served already.
 pub async fn run<M: MetaApi>(vfs: Arc<Vfs<M>>) {
-    let (Some(mut pushes), Some(mut released)) = (vfs.meta.take_pushes(), vfs.released_rx.lock().take()) else { return };
+    let (Some(mut pushes), Some(mut released)) = (vfs.meta.take_pushes(), vfs.released_rx.lock().take()) else {
+        return;
+    };
     loop {
         tokio::select! {
             biased;

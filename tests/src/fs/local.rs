@@ -63,7 +63,8 @@ impl State {
     }
 
     fn unsessioned<O: Op>(&mut self, op: O) -> O::Reply {
-        let mutation = pb::Mutation { op: Some(op.into_wire()), creds: Some(pb::Creds::default()), ..Default::default() };
+        let mutation =
+            pb::Mutation { op: Some(op.into_wire()), creds: Some(pb::Creds::default()), ..Default::default() };
         reply::<O::Reply>(self.apply(mutation)).expect("set-up of the local volume").reply
     }
 }
@@ -91,10 +92,12 @@ impl LocalMeta {
         let uuid = Bytes::from_static(&[7; 16]);
         let storage = Some(pb::Storage { kind: "file".into(), url: "memory".into(), ..Default::default() });
         let block_size = holdfast_proto::limits::BLOCK_BYTES_DEFAULT;
-        let settings = Some(pb::VolumeSettings { name: "local".into(), uuid, storage, block_size, ..Default::default() });
+        let settings =
+            Some(pb::VolumeSettings { name: "local".into(), uuid, storage, block_size, ..Default::default() });
         state.unsessioned(pb::FormatVolumeOp { settings });
         let uuid = Bytes::from_static(&[9; 16]);
-        let session = state.unsessioned(pb::OpenSessionOp { uuid, volume: "local".into(), ..Default::default() }).session;
+        let session =
+            state.unsessioned(pb::OpenSessionOp { uuid, volume: "local".into(), ..Default::default() }).session;
         LocalMeta { state: Mutex::new(state), session }
     }
 

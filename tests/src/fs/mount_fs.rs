@@ -201,7 +201,8 @@ impl Fs for MountFs {
         let path = self.c_path(path);
         let times = [time_arg(atime), time_arg(mtime)];
         // SAFETY: a valid C string and two timespecs.
-        let call = || unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW) };
+        let call =
+            || unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW) };
         self.act(|| check(call().into()))
     }
 

@@ -86,7 +86,8 @@ impl<M: MetaApi> Vfs<M> {
     /// Attributes that have just arrived count local writes; those that waited here are asked for again. False: gone meanwhile.
     async fn prepare_attr(&self, caller: &Caller, item: &mut DirItem, fresh: bool) -> Result<bool, ClientError> {
         let Some(attr) = item.attr.take() else { return Ok(true) };
-        let settled = if fresh { self.settle_attr(caller, attr).await } else { self.fresh_attr(caller, attr.ino).await };
+        let settled =
+            if fresh { self.settle_attr(caller, attr).await } else { self.fresh_attr(caller, attr.ino).await };
         match settled {
             Ok(attr) => item.attr = Some(attr),
             Err(ClientError::Refused(_)) => return Ok(false),

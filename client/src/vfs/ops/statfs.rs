@@ -31,12 +31,7 @@ impl<M: MetaApi> Vfs<M> {
 fn usage(reply: &StatfsReply) -> FsUsage {
     let (bytes, bytes_free) = of_limit(reply.capacity_bytes, reply.used_bytes, UNLIMITED_BYTES);
     let (inodes, inodes_free) = of_limit(reply.inodes_max, reply.used_inodes, UNLIMITED_INODES);
-    FsUsage {
-        blocks: bytes / STATFS_BLOCK_BYTES,
-        blocks_free: bytes_free / STATFS_BLOCK_BYTES,
-        inodes,
-        inodes_free,
-    }
+    FsUsage { blocks: bytes / STATFS_BLOCK_BYTES, blocks_free: bytes_free / STATFS_BLOCK_BYTES, inodes, inodes_free }
 }
 
 /// Total and free. Usage may be over a limit that was lowered: then nothing is free.
