@@ -48,7 +48,9 @@ pub enum IdentityError {
     OtherNode { path: PathBuf, found: u64, wanted: u64 },
     #[error("data directory {path} has format {found}, and this metad knows up to {FORMAT}: start a newer metad")]
     Newer { path: PathBuf, found: u64 },
-    #[error("{path} is damaged ({detail}): restore it, or empty the data directory to let this node heal from its peers")]
+    #[error(
+        "{path} is damaged ({detail}): restore it, or empty the data directory to let this node heal from its peers"
+    )]
     Damaged { path: PathBuf, detail: &'static str },
     #[error("{doing} {path}")]
     Io {
@@ -127,7 +129,8 @@ fn replace_durably(part: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn lock(dir: &Path) -> Result<Flock<File>, IdentityError> {
     let path = dir.join("LOCK");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io_error("open", &path))?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io_error("open", &path))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         nix::errno::Errno::EWOULDBLOCK => IdentityError::Locked { path: dir.to_owned() },
         errno => io_error("lock", &path)(errno.into()),
@@ -209,7 +212,8 @@ mod tests {
     #[test]
     fn a_newer_format_is_refused_by_name() {
         let dir = tempfile::tempdir().expect("temp dir");
-        std::fs::write(dir.path().join("IDENTITY"), format!("{TITLE}\nformat = 9\nnew = x\ncrc32c = 0\n")).expect("write");
+        std::fs::write(dir.path().join("IDENTITY"), format!("{TITLE}\nformat = 9\nnew = x\ncrc32c = 0\n"))
+            .expect("write");
         assert!(matches!(Identity::open(dir.path(), 1), Err(IdentityError::Newer { found: 9, .. })));
     }
 }

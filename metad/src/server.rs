@@ -8,9 +8,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, TlsPaths};
 use crate::error::{Fatal, MetadError};
 use crate::identity::{ClusterId, Identity};
-use crate::raft::channel::{
-    CONNECTION_WINDOW_BYTES, Caller, ClusterCell, PEER_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES,
-};
+use crate::raft::channel::{CONNECTION_WINDOW_BYTES, Caller, ClusterCell, PEER_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
 use crate::raft::node::{RaftNode, RaftOptions, RaftThread};
 use crate::raft::state_machine::NodeStore;
 use crate::rpc::admin_service::{AdminServer, AdminService};

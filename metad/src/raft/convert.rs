@@ -263,10 +263,7 @@ pub fn decode_transfer_response(mut buf: Bytes) -> Decoded<TransferLeaderRespons
     let response = match get_u8(&mut buf)? {
         0 => Ok(()),
         1 => Err(TransferLeaderError::VoteChanged { expected: get_vote(&mut buf)?, actual: get_vote(&mut buf)? }),
-        2 => Err(TransferLeaderError::LogNotFlushed {
-            expected: get_option(&mut buf)?,
-            actual: get_option(&mut buf)?,
-        }),
+        2 => Err(TransferLeaderError::LogNotFlushed { expected: get_option(&mut buf)?, actual: get_option(&mut buf)? }),
         tag => return Err(DecodeError::Tag { what: "transfer response", tag }),
     };
     end(&buf, response)

@@ -90,7 +90,11 @@ impl PeerConnection {
         }
     }
 
-    async fn ask_vote(&self, request: &VoteRequest<TypeConfig>, pre: bool) -> Result<VoteResponse<TypeConfig>, RpcError> {
+    async fn ask_vote(
+        &self,
+        request: &VoteRequest<TypeConfig>,
+        pre: bool,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let mut client = self.client()?;
         let frame = self.caller.request(RaftFrame { data: convert::encode_vote_request(request) });
         let answer = match pre {

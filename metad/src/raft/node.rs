@@ -284,10 +284,11 @@ impl RaftNode {
     /// It does not lead, or no quorum answered in time.
     pub async fn read_index(&self) -> Result<(), ReadError> {
         let round = async {
-            let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(|error| match error {
-                RaftError::APIError(LinearizableReadError::ForwardToLeader(_)) => ReadError::NotLeader,
-                _ => ReadError::NoQuorum,
-            })?;
+            let linearizer =
+                self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(|error| match error {
+                    RaftError::APIError(LinearizableReadError::ForwardToLeader(_)) => ReadError::NotLeader,
+                    _ => ReadError::NoQuorum,
+                })?;
             match linearizer.try_await_ready(&self.raft, Some(READ_INDEX_DEADLINE)).await {
                 Ok(Ok(_)) => Ok(()),
                 _ => Err(ReadError::NoQuorum),

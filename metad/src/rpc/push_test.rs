@@ -13,7 +13,10 @@ fn info(session: u64) -> SessionState {
 fn pushed(outbox: &Arc<Outbox>) -> Vec<push::Event> {
     let mut frames = std::mem::ManuallyDrop::new(Frames(outbox.clone()));
     let frame = frames.next().now_or_never().flatten();
-    frame.and_then(Result::ok).map(|frame| frame.pushes.into_iter().filter_map(|push| push.event).collect()).unwrap_or_default()
+    frame
+        .and_then(Result::ok)
+        .map(|frame| frame.pushes.into_iter().filter_map(|push| push.event).collect())
+        .unwrap_or_default()
 }
 
 fn changed(volume: u32, ino: u64) -> Outcome {

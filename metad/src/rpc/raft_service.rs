@@ -153,8 +153,6 @@ impl Raft for PeerServer {
     }
 }
 
-fn decode_append(
-    frame: Result<RaftFrame, Status>,
-) -> Result<openraft::raft::AppendEntriesRequest<TypeConfig>, Status> {
+fn decode_append(frame: Result<RaftFrame, Status>) -> Result<openraft::raft::AppendEntriesRequest<TypeConfig>, Status> {
     convert::decode_append(frame?.data).map_err(malformed)
 }

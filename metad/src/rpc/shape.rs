@@ -123,10 +123,7 @@ mod tests {
         let release = mutation::Op::Release(pb::ReleaseOp { inos: vec![1; BACKGROUND_BATCH_MAX + 1] });
         assert_eq!(code(check_mutation(&mutation(release))), Some(FailureCode::TooLarge));
         let ask = query::Ask::Readdir(pb::ReaddirQuery { bytes_max: READDIR_BYTES_MAX + 1, ..Default::default() });
-        assert_eq!(
-            code(check_query(&Query { session: 1, creds: None, ask: Some(ask) })),
-            Some(FailureCode::TooLarge)
-        );
+        assert_eq!(code(check_query(&Query { session: 1, creds: None, ask: Some(ask) })), Some(FailureCode::TooLarge));
     }
 
     #[test]

@@ -1,0 +1,51 @@
+//! (P) Every object name below the volume's prefix. Called by data/{upload,blocks,reclaim}.
+//!
+//! `chunks/<id / 1 000 000>/<id / 1000 % 1000>/<id>_<block index>_<length>`, all decimal. Ids grow, so a directory of a `file` store
+//! gets the blocks of 1000 slices and is then left alone. The length in the name makes a truncated copy visible in a listing.
+
+/// Where all blocks are.
+pub const BLOCKS_PREFIX: &str = "chunks";
+
+/// Name of block `index` of a slice; `len` is its stored length, bytes.
+pub fn block_key(slice_id: u64, index: u32, len: u32) -> String {
+    format!("{BLOCKS_PREFIX}/{}/{}/{slice_id}_{index}_{len}", slice_id / 1_000_000, slice_id / 1000 % 1000)
+}
+
+/// Names of all blocks of a slice of `slice_len` bytes.
+pub fn slice_keys(slice_id: u64, slice_len: u32, block_bytes: u32) -> Vec<String> {
+    let count = slice_len.div_ceil(block_bytes);
+    (0..count)
+        .map(|index| {
+            let start = index * block_bytes;
+            block_key(slice_id, index, block_bytes.min(slice_len - start))
+        })
+        .collect()
+}
+
+/// The prefix of a volume's objects inside its bucket.
+pub fn volume_prefix(name: &str, uuid: &[u8]) -> String {
+    let hex: String = uuid.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("{name}-{hex}/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_named_by_slice_index_and_length() {
+        assert_eq!(block_key((7 << 32) | 12, 3, 4096), "chunks/30064/771/30064771084_3_4096");
+    }
+
+    #[test]
+    fn the_last_block_of_a_slice_is_short() {
+        assert_eq!(slice_keys(5, 100, 64), ["chunks/0/0/5_0_64", "chunks/0/0/5_1_36"]);
+        assert_eq!(slice_keys(5, 128, 64), ["chunks/0/0/5_0_64", "chunks/0/0/5_1_64"]);
+        assert!(slice_keys(5, 0, 64).is_empty());
+    }
+
+    #[test]
+    fn a_volume_prefix_is_name_and_eight_hex_digits() {
+        assert_eq!(volume_prefix("home", &[0xab, 1, 2, 3, 4, 5]), "home-ab010203/");
+    }
+}

@@ -1,0 +1,60 @@
+//! prove: shows that a store does all we need, before a volume is put on it. Called by `format` only; leaves no object behind.
+
+use super::{ObjectError, ObjectStore};
+use crate::error::ClientError;
+use bytes::Bytes;
+use rand::RngCore;
+
+/// Body of the test object, bytes: more than one packet, less than anyone pays for.
+const PROOF_BYTES: usize = 100_000;
+const RANGE: std::ops::Range<u64> = 4_000..70_001;
+
+/// Prepares the place, then puts, gets, gets a range of, lists and deletes a random object.
+///
+/// # Errors
+/// The message names the step that failed and what to look at.
+pub async fn prove(store: &dyn ObjectStore) -> Result<(), ClientError> {
+    store.prepare().await.map_err(|error| failed("prepare the bucket", &error, "does it exist, may we write to it"))?;
+    let mut body = vec![0_u8; PROOF_BYTES];
+    rand::rng().fill_bytes(&mut body);
+    let body = Bytes::from(body);
+    let key = format!("proof/{:016x}", rand::rng().next_u64());
+    let result = steps(store, &key, &body).await;
+    if result.is_err() {
+        // The proof has failed and says why; its object is in nobody's way.
+        let _ = store.delete(&key).await;
+    }
+    result
+}
+
+async fn steps(store: &dyn ObjectStore, key: &str, body: &Bytes) -> Result<(), ClientError> {
+    store
+        .put(key, body.clone())
+        .await
+        .map_err(|error| failed("put", &error, "bucket URL, credentials, region, permission to write"))?;
+    let got = store.get(key).await.map_err(|error| failed("get", &error, "permission to read"))?;
+    if got != body {
+        return Err(ClientError::Object("proof failed at step get: other bytes came back than were put".into()));
+    }
+    let part = store
+        .get_range(key, RANGE)
+        .await
+        .map_err(|error| failed("get range", &error, "does the store support range requests"))?;
+    if part != body.slice(RANGE.start as usize..RANGE.end as usize) {
+        return Err(ClientError::Object("proof failed at step get range: the store does not honour ranges".into()));
+    }
+    let listed = store.list("proof").await.map_err(|error| failed("list", &error, "permission to list"))?;
+    if !listed.iter().any(|(name, size)| name == key && *size == PROOF_BYTES as u64) {
+        return Err(ClientError::Object("proof failed at step list: an object that was put is not listed".into()));
+    }
+    store.delete(key).await.map_err(|error| failed("delete", &error, "permission to delete"))?;
+    match store.get(key).await {
+        Err(ObjectError::NotFound(_)) => Ok(()),
+        Ok(_) => Err(ClientError::Object("proof failed at step delete: the object is still there".into())),
+        Err(error) => Err(failed("get after delete", &error, "permission to read and to list")),
+    }
+}
+
+fn failed(step: &str, error: &ObjectError, check: &str) -> ClientError {
+    ClientError::Object(format!("proof failed at step {step}: {error} (check: {check})"))
+}
