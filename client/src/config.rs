@@ -13,6 +13,8 @@ pub const OP_DEADLINE: Duration = Duration::from_secs(60);
 pub const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a request may go unanswered before other nodes are asked whether they lead by now.
 pub const SUSPICION: Duration = Duration::from_millis(500);
+/// A request that no answer came for on a live stream is sent again after this: an answer is lost there only by somebody's mistake.
+pub const RESEND_AFTER: Duration = Duration::from_secs(5);
 
 const TLS_CA_ENV: &str = "HOLDFAST_TLS_CA";
 const TLS_CERT_ENV: &str = "HOLDFAST_TLS_CERT";
@@ -84,6 +86,8 @@ pub struct MetaConfig {
     pub slot_count: u32,
     /// See SUSPICION.
     pub suspicion: Duration,
+    /// See RESEND_AFTER.
+    pub resend_after: Duration,
     /// Nothing is cached here, so the cluster need not push invalidations.
     pub quiet: bool,
 }
@@ -98,6 +102,7 @@ impl MetaConfig {
             call_deadline: CALL_DEADLINE,
             slot_count: SESSION_SLOTS_MAX,
             suspicion: SUSPICION,
+            resend_after: RESEND_AFTER,
             quiet: true,
         }
     }

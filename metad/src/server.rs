@@ -18,6 +18,7 @@ use crate::rpc::propose::Proposer;
 use crate::rpc::push::Hub;
 use crate::rpc::raft_service::{PeerServer, RaftService};
 use crate::rpc::read_gate::ReadGate;
+use crate::store::durable::DurableOptions;
 use holdfast_proto::limits::FRAME_BYTES_MAX;
 use holdfast_proto::pb::admin_server::AdminServer as AdminRpc;
 use holdfast_proto::pb::meta_server::MetaServer as MetaRpc;
@@ -99,7 +100,9 @@ pub async fn run(config: Config) -> Result<(), MetadError> {
         Some(addr) => Some(bind(addr).await?),
         None => None,
     };
-    let store = Arc::new(NodeStore::default());
+    let image = config.data_dir.join("image");
+    let store = NodeStore::open(&image, DurableOptions::default());
+    let store = Arc::new(store.map_err(|source| MetadError::OpenState { path: image, source })?);
     let options = RaftOptions {
         id: config.id,
         dir: config.data_dir.clone(),

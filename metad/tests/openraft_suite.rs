@@ -4,6 +4,7 @@ use metad::error::Fatal;
 use metad::raft::log_store::{LogStore, LogStoreOptions};
 use metad::raft::state_machine::{NodeStore, StateMachine};
 use metad::raft::types::TypeConfig;
+use metad::store::durable::DurableOptions;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use std::sync::Arc;
@@ -16,7 +17,8 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
         let dir = tempfile::tempdir().expect("temp dir");
         let options = LogStoreOptions { sync: true };
         let log = LogStore::open(&dir.path().join("wal"), options, Fatal::default()).expect("open log");
-        let store = Arc::new(NodeStore::default());
+        let store =
+            Arc::new(NodeStore::open(&dir.path().join("image"), DurableOptions::default()).expect("open store"));
         let machine = StateMachine::new(store, &dir.path().join("snapshot"), Fatal::default()).expect("open machine");
         Ok((dir, log, machine))
     }

@@ -35,18 +35,20 @@ const ONLY_IN: &[(&str, &str)] = &[
 const IMPURE: &[&str] = &[
     ".await",
     "async fn",
-    "tokio",
+    "tokio::spawn",
+    "tokio::time",
     "std::fs",
     "std::net",
     "std::thread",
     "SystemTime",
     "Instant::now",
     "rand::",
-    "HashMap",
-    "HashSet",
     "tonic::",
     "sled::",
 ];
+
+/// What the state machine and its queries may not contain either: an order that differs from node to node.
+const UNORDERED: &[&str] = &["HashMap", "HashSet", "tokio"];
 
 struct Source {
     /// Relative to the repository.
@@ -246,7 +248,8 @@ fn pure_files_know_no_clock_no_files_and_no_hash_order() {
         }
         count += 1;
         for (number, line) in source.code() {
-            for token in IMPURE.iter().filter(|token| line.contains(**token)) {
+            let replicated = UNORDERED.iter().filter(|_| by_place);
+            for token in IMPURE.iter().chain(replicated).filter(|token| line.contains(**token)) {
                 complaints.push(format!("{}:{number}: {token} in a pure file", source.path));
             }
         }

@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod bench_meta;
+mod bench_run;
 pub mod cluster;
 pub mod config;
 pub mod credentials;

@@ -6,6 +6,7 @@ use super::flight::{Flight, Flights, Kind, Outcome, Waiter};
 use super::retry::{self, Decision, Progress, SlotFate, Trouble};
 use super::session::{Live, Owner, Session, State};
 use super::slots::Slots;
+use crate::config::MetaConfig;
 use crate::error::ClientError;
 use bytes::Bytes;
 use holdfast_proto::limits::REQUEST_BYTES_MAX;
@@ -19,8 +20,6 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
-/// A request that no answer came for on a live stream is sent again after this: answers get lost only by somebody's mistake.
-const RESEND_AFTER: Duration = Duration::from_secs(5);
 /// What an abandoned or internal flight has in place of a deadline.
 const FOREVER: Duration = Duration::MAX;
 
@@ -69,10 +68,12 @@ pub struct Core {
     /// Set once the driver has ended: nothing is taken any more.
     pub stopped: bool,
     slot_count: u32,
+    suspicion: Duration,
+    resend_after: Duration,
 }
 
 impl Core {
-    pub fn new(slot_count: u32) -> Core {
+    pub fn new(config: &MetaConfig) -> Core {
         Core {
             outbox: VecDeque::new(),
             flights: Flights::default(),
@@ -84,7 +85,9 @@ impl Core {
             taken_count: 0,
             driver_idle: false,
             stopped: false,
-            slot_count,
+            slot_count: config.slot_count,
+            suspicion: config.suspicion,
+            resend_after: config.resend_after,
         }
     }
 
@@ -251,10 +254,10 @@ impl Core {
             return;
         };
         effects.room = true;
-        if let (Kind::Bound { session, ticket }, State::Live(live)) = (flight.kind, &mut self.session.state) {
-            if live.id == session {
-                live.slots.answered(ticket);
-            }
+        if let (Kind::Bound { session, ticket }, State::Live(live)) = (flight.kind, &mut self.session.state)
+            && live.id == session
+        {
+            live.slots.answered(ticket);
         }
         match (flight.kind, flight.waiter) {
             (Kind::Reopen, _) => self.on_reopened(outcome, now, effects),
@@ -292,7 +295,7 @@ impl Core {
         let unresolved = matches!(error, ClientError::Unavailable(_)) && matches!(flight.kind, Kind::Bound { .. });
         if unresolved {
             flight.deadline = None;
-            flight.due = Some(now + RESEND_AFTER);
+            flight.due = Some(now + self.resend_after);
         } else if let Some(flight) = self.flights.remove(id) {
             effects.room = true;
             self.settle_slot(&flight, trouble, now, effects);
@@ -447,7 +450,7 @@ impl Core {
     }
 
     /// Looks after time: deadlines, backoffs, silence. `why` tells in what state the cluster seems to be.
-    pub fn on_tick(&mut self, now: Instant, suspicion: Duration, why: impl Fn() -> String, effects: &mut Effects) {
+    pub fn on_tick(&mut self, now: Instant, why: impl Fn() -> String, effects: &mut Effects) {
         for id in self.flights.ids() {
             let Some(flight) = self.flights.get_mut(id) else { continue };
             if flight.deadline.is_some_and(|deadline| now >= deadline) {
@@ -464,10 +467,10 @@ impl Core {
                     continue;
                 }
                 Some(_) => {}
-                None if waits || age < suspicion => continue,
+                None if waits || age < self.suspicion => continue,
                 None => {
                     effects.suspicious = true;
-                    if age < RESEND_AFTER {
+                    if age < self.resend_after {
                         continue;
                     }
                 }

@@ -4,7 +4,11 @@
 pub mod admin;
 pub mod channel;
 pub mod client;
+#[cfg(test)]
+mod client_test;
 pub mod codec;
+#[cfg(test)]
+mod fake;
 pub mod flight;
 pub mod leader;
 pub mod link;

@@ -89,7 +89,7 @@ pub fn slot_fate(trouble: &Trouble, attempts: u32) -> SlotFate {
 fn backoff(progress: Progress) -> Duration {
     let doublings = progress.attempts.saturating_sub(1).min(16);
     let full_ms = (BACKOFF_MS_FIRST << doublings).min(BACKOFF_MS_MAX);
-    Duration::from_millis(full_ms).mul_f32(0.5 + progress.jitter.clamp(0.0, 1.0) / 2.0)
+    Duration::from_millis(full_ms).mul_f64(0.5 + f64::from(progress.jitter.clamp(0.0, 1.0)) / 2.0)
 }
 
 /// How long to wait before a node that does not lead is asked again. Short while an election may be under way (its own length is
@@ -100,7 +100,7 @@ pub fn probe_pause(elapsed: Duration, jitter: f32) -> Duration {
         2_000..10_000 => 50,
         _ => 250,
     };
-    Duration::from_millis(full_ms).mul_f32(0.75 + jitter.clamp(0.0, 1.0) / 2.0)
+    Duration::from_millis(full_ms).mul_f64(0.75 + f64::from(jitter.clamp(0.0, 1.0)) / 2.0)
 }
 
 fn overdue(trouble: &Trouble, progress: Progress) -> ClientError {

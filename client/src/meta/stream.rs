@@ -49,7 +49,7 @@ pub struct Link {
 impl Link {
     pub fn new(config: MetaConfig, pushes: mpsc::UnboundedSender<pb::Push>) -> Arc<Link> {
         Arc::new(Link {
-            core: Mutex::new(Core::new(config.slot_count)),
+            core: Mutex::new(Core::new(&config)),
             nodes: Nodes::new(&config.nodes),
             config,
             room: Notify::new(),
@@ -113,7 +113,7 @@ impl Link {
             Some(addr) => format!("the leader {addr} does not answer in time"),
             None => self.nodes.trouble(),
         };
-        self.step(effects, |core, effects| core.on_tick(Instant::now(), self.config.suspicion, why, effects));
+        self.step(effects, |core, effects| core.on_tick(Instant::now(), why, effects));
     }
 }
 
@@ -184,7 +184,7 @@ enum End {
     Lost,
     Redirect(Option<String>),
     /// The node was silent, and another one leads.
-    Switched(Attached),
+    Switched(Box<Attached>),
 }
 
 /// Runs until the link is stopped.
@@ -209,7 +209,7 @@ pub async fn drive(link: Arc<Link>) {
             End::Stopped => break,
             End::Lost => {}
             End::Redirect(to) => hint = to,
-            End::Switched(attached) => next = Some(attached),
+            End::Switched(attached) => next = Some(*attached),
         }
     }
     link.core.lock().stop();
@@ -295,7 +295,7 @@ impl<'a> Run<'a> {
                 () = link.poke.notified() => timer.as_mut().reset((Instant::now() + TICK).into()),
                 Some(attached) = &mut self.probe => {
                     warn!(silent = self.addr, leader = attached.addr, "the leader fell silent, and another node leads");
-                    return End::Switched(attached);
+                    return End::Switched(Box::new(attached));
                 }
                 () = &mut stopped => return End::Stopped,
             }

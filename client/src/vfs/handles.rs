@@ -46,7 +46,6 @@ pub enum Opening {
 #[derive(Debug, Default)]
 struct Opens {
     count: u32,
-    writers: u32,
     held: bool,
     /// Client's clock at the last write: what stat shows until a commit has brought the server's.
     written: Option<pb::TimeSpec>,
@@ -181,36 +180,18 @@ impl Handles {
         opens.keys().copied().collect()
     }
 
-    /// This mount changed the data of `ino`, and the server called that `version`; None if it did not say.
-    pub fn committed(&self, ino: u64, version: Option<u64>) {
-        self.committed.lock().put(ino, version.unwrap_or(u64::MAX));
+    /// The data of `ino` is at `version` by a commit of this mount.
+    pub fn committed(&self, ino: u64, version: u64) {
+        self.committed.lock().put(ino, version);
     }
 
-    /// Whether attributes with this data version were read before a commit of our own. Never true of a fresh answer, once
-    /// `committed` was told its version.
+    /// Whether attributes with this data version were read before a commit of our own.
     pub fn overtaken(&self, ino: u64, version: u64) -> bool {
         self.committed.lock().get(ino).is_some_and(|committed| committed > version)
     }
 
     pub fn is_open(&self, ino: u64) -> bool {
         self.opens.lock().contains_key(&ino)
-    }
-
-    /// A counted open of `ino` turned out to be one for writing.
-    pub fn begin_write(&self, ino: u64) {
-        if let Some(open) = self.opens.lock().get_mut(&ino) {
-            open.writers += 1;
-        }
-    }
-
-    pub fn end_write(&self, ino: u64) {
-        if let Some(open) = self.opens.lock().get_mut(&ino) {
-            open.writers = open.writers.saturating_sub(1);
-        }
-    }
-
-    pub fn has_writers(&self, ino: u64) -> bool {
-        self.opens.lock().get(&ino).is_some_and(|open| open.writers > 0)
     }
 
     pub fn wrote(&self, ino: u64, now: pb::TimeSpec) {

@@ -3,10 +3,14 @@
 
 pub mod caller;
 pub mod dir_stream;
+#[cfg(test)]
+mod fake_meta;
 pub mod handles;
 pub mod ops;
 pub mod pushes;
-pub mod size_guard;
+mod size_guard;
+#[cfg(test)]
+mod vfs_test;
 
 pub use caller::Caller;
 pub use dir_stream::DirItem;

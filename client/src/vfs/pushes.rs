@@ -100,8 +100,22 @@ fn invalidate<M: MetaApi>(vfs: &Arc<Vfs<M>>, stale: &pb::Invalidate) {
     stale.dentries.iter().for_each(|dentry| kernel.drop_name(dentry.parent, &dentry.name));
 }
 
-/// Deleting objects takes long: beside, so that an orphan question does not wait for it.
-fn reclaim<M: MetaApi>(_vfs: &Arc<Vfs<M>>) {}
+/// Deleting objects takes long: beside, so that an orphan question does not wait for it. A read-only mount may have credentials
+/// that cannot delete; somebody else will be asked.
+fn reclaim<M: MetaApi>(vfs: &Arc<Vfs<M>>) {
+    if vfs.config.read_only {
+        return;
+    }
+    let data = vfs.data.clone();
+    tokio::spawn(async move {
+        match data.reclaim().await {
+            Ok(count) => tracing::debug!(count, "deleted the objects of removed data"),
+            Err(error) => {
+                tracing::warn!(%error, "objects of removed data could not be deleted; they will be tried again")
+            }
+        }
+    });
+}
 
 /// Everything uncommitted is lost and will say so (EIO). The kernel's pages may hold it, too: out with them, or a reader here would
 /// see what nobody else ever will.

@@ -11,31 +11,37 @@ impl<M: MetaApi> Vfs<M> {
     /// Attributes of `ino`, fresh, with local writes counted.
     pub(crate) async fn fresh_attr(&self, caller: &Caller, ino: u64) -> Result<pb::Attr, ClientError> {
         loop {
-            let dirty_before = self.data.dirty_size(ino).is_some();
             let answer = self.meta.query(&caller.creds(), pb::GetattrQuery { ino }).await?;
-            let mut attr = attr_of(answer.reply)?;
-            // A commit between the server's answer and now took the dirty data away, and the answer may not count it yet.
-            if dirty_before && self.data.dirty_size(ino).is_none() {
-                continue;
+            if let Some(attr) = self.admit_attr(attr_of(answer.reply)?) {
+                return Ok(attr);
             }
-            if self.handles.overtaken(ino, attr.data_version) {
-                self.handles.committed(ino, Some(attr.data_version));
-            }
-            self.data.observe(&attr);
-            self.count_local_writes(&mut attr);
-            return Ok(attr);
         }
     }
 
-    /// The same for attributes that came with a name: asks again only where they may have been overtaken.
-    pub(crate) async fn settle_attr(&self, caller: &Caller, mut attr: pb::Attr) -> Result<pb::Attr, ClientError> {
-        if attr.kind() != FileKind::Regular || self.count_local_writes(&mut attr) {
-            return Ok(attr);
+    /// The same for attributes that came with a name: asks again only where they were overtaken.
+    pub(crate) async fn settle_attr(&self, caller: &Caller, attr: pb::Attr) -> Result<pb::Attr, ClientError> {
+        let ino = attr.ino;
+        match self.admit_attr(attr) {
+            Some(attr) => Ok(attr),
+            None => self.fresh_attr(caller, ino).await,
         }
-        if self.handles.has_writers(attr.ino) || self.handles.overtaken(attr.ino, attr.data_version) {
-            return self.fresh_attr(caller, attr.ino).await;
+    }
+
+    /// None for attributes that the server read before a commit which this mount knows of.
+    fn admit_attr(&self, mut attr: pb::Attr) -> Option<pb::Attr> {
+        if attr.kind() != FileKind::Regular {
+            return Some(attr);
         }
-        Ok(attr)
+        self.data.observe(&attr);
+        // In this order: a commit takes dirty data away and brings its version in one step, so that what is not dirty any more
+        // shows in the version.
+        if self.count_local_writes(&mut attr) {
+            return Some(attr);
+        }
+        let known = self.data.version(attr.ino);
+        let overtaken =
+            known.is_some_and(|known| known > attr.data_version) || self.handles.overtaken(attr.ino, attr.data_version);
+        (!overtaken).then_some(attr)
     }
 
     /// Puts size and times of uncommitted writes in; false if there are none.

@@ -79,14 +79,24 @@ struct Inner {
 /// The callback of one flush: answers those it covered, and starts the next.
 pub struct FlushCallback {
     waiters: Vec<Waiter>,
-    inner: Arc<Inner>,
+    inner: Option<Arc<Inner>>,
     started: Instant,
 }
 
+impl Drop for FlushCallback {
+    fn drop(&mut self) {
+        // Callbacks die on the WAL's worker, which the log joins when it is dropped: the last owner must be another thread.
+        if let Some(inner) = self.inner.take().and_then(Arc::into_inner) {
+            std::thread::spawn(move || drop(inner));
+        }
+    }
+}
+
 impl raft_log::Callback for FlushCallback {
-    fn send(self, result: io::Result<()>) {
-        let FlushCallback { waiters, inner, started } = self;
-        metrics::histogram!(crate::metrics::WAL_FLUSH_SECONDS).record(started.elapsed().as_secs_f64());
+    fn send(mut self, result: io::Result<()>) {
+        metrics::histogram!(crate::metrics::WAL_FLUSH_SECONDS).record(self.started.elapsed().as_secs_f64());
+        let waiters = std::mem::take(&mut self.waiters);
+        let Some(inner) = &self.inner else { return };
         if let Err(error) = &result {
             inner.state.lock().poison("flush raft log", error);
         }
@@ -174,7 +184,7 @@ impl Inner {
             return;
         }
         state.flushing = true;
-        let callback = FlushCallback { waiters, inner: self.clone(), started: Instant::now() };
+        let callback = FlushCallback { waiters, inner: Some(self.clone()), started: Instant::now() };
         // On an error the callback is dropped with its waiters: Raft learns it from the poisoned store's next call.
         if let Err(error) = state.log.flush(self.sync, Some(callback)) {
             state.poison("start flush of raft log", &error);

@@ -238,7 +238,7 @@ impl RaftNode {
 
     /// Log index that the durable image is of.
     pub fn image_index(&self) -> u64 {
-        0
+        self.store.image_index()
     }
 
     /// Whether this node can serve: it knows a leader, and leads or follows it.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The store this node runs on.
-pub type NodeStore = crate::store::mem_store::MemStore;
+pub type NodeStore = crate::store::durable::DurableStore;
 
 type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>;
 

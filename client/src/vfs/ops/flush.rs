@@ -18,9 +18,11 @@ impl<M: MetaApi> Vfs<M> {
             return Ok(());
         }
         match self.data.flush(&handle.file).await {
-            Ok(committed) => {
-                let version = committed.map(|attr| attr.data_version);
-                if version.is_some() || self.handles.written(handle.ino).is_some() {
+            Ok(_) => {
+                // Remembered beyond the last close, for attributes that are on their way now.
+                if self.handles.written(handle.ino).is_some()
+                    && let Some(version) = self.data.version(handle.ino)
+                {
                     self.handles.committed(handle.ino, version);
                 }
                 Ok(())

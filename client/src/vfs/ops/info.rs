@@ -23,6 +23,7 @@ impl<M: MetaApi> Vfs<M> {
         }
         let attr = self.fresh_attr(&caller, handle.ino).await?;
         let slices = self.slices(&caller, &attr).await?;
+        let slices: Vec<_> = slices.iter().map(|slice| slice_report(slice, &self.data.object_keys(slice))).collect();
         let report: Arc<str> = report(&attr, &slices).to_string().into();
         *handle.info.lock() = Some(report.clone());
         Ok(report)
@@ -40,8 +41,7 @@ impl<M: MetaApi> Vfs<M> {
     }
 }
 
-fn report(attr: &pb::Attr, slices: &[pb::Slice]) -> serde_json::Value {
-    let slices: Vec<_> = slices.iter().map(slice_report).collect();
+fn report(attr: &pb::Attr, slices: &[serde_json::Value]) -> serde_json::Value {
     json!({
         "ino": attr.ino,
         "size": attr.size,
@@ -52,7 +52,7 @@ fn report(attr: &pb::Attr, slices: &[pb::Slice]) -> serde_json::Value {
     })
 }
 
-fn slice_report(slice: &pb::Slice) -> serde_json::Value {
+fn slice_report(slice: &pb::Slice, objects: &[String]) -> serde_json::Value {
     json!({
         "chunk": slice.chunk,
         "chunk_offset": slice.chunk_offset,
@@ -60,5 +60,6 @@ fn slice_report(slice: &pb::Slice) -> serde_json::Value {
         "slice_id": slice.slice_id,
         "slice_offset": slice.slice_offset,
         "slice_len": slice.slice_len,
+        "objects": objects,
     })
 }

@@ -33,9 +33,6 @@ impl<M: MetaApi> Vfs<M> {
 
     /// Makes the handle of an open that is already counted.
     pub(crate) fn opened(&self, attr: &pb::Attr, writable: bool) -> Opened {
-        if writable {
-            self.handles.begin_write(attr.ino);
-        }
         let file = self.data.open(attr);
         let keep_cache = self.handles.same_version(attr.ino, attr.data_version);
         Opened { fh: self.handles.insert_file(attr.ino, file, writable), keep_cache }

@@ -18,9 +18,6 @@ impl<M: MetaApi> Vfs<M> {
             return Ok(()); // unmount has taken it
         }
         self.data.release(handle.file.clone()).await;
-        if handle.writable {
-            self.handles.end_write(handle.ino);
-        }
         self.closed(handle.ino);
         Ok(())
     }

@@ -44,7 +44,7 @@ impl<M: MetaApi> Vfs<M> {
         let answer = self.meta.mutate(&caller.creds_with_groups(), set.into_op(ino)).await?;
         let mut attr = attr_of(answer.reply)?;
         if resizes {
-            self.handles.committed(ino, Some(attr.data_version));
+            self.handles.committed(ino, attr.data_version);
         }
         self.data.observe(&attr);
         self.count_local_writes(&mut attr);
