@@ -11,7 +11,7 @@ pub enum ClientError {
     #[error("the session with the metadata cluster was lost")]
     SessionLost,
     /// The deadline passed without an answer.
-    #[error("the metadata cluster did not answer: {0}")]
+    #[error("metadata cluster: {0}")]
     Unavailable(String),
     /// The other side broke the protocol, or speaks another one.
     #[error("protocol: {0}")]

@@ -101,6 +101,7 @@ struct Row {
     secs: f64,
     p50_us: u64,
     p99_us: u64,
+    max_us: u64,
 }
 
 impl Row {
@@ -227,6 +228,7 @@ impl<'a> Bench<'a> {
             secs: began.elapsed().as_secs_f64(),
             p50_us: latencies.value_at_quantile(0.50),
             p99_us: latencies.value_at_quantile(0.99),
+            max_us: latencies.max(),
         });
         self.bar.inc(1);
         Ok(phase.begun())
@@ -312,6 +314,7 @@ fn as_json(rows: &[Row], replicas: &Replicas, secs: u64) -> Value {
             "ops_per_sec": row.per_sec().round(),
             "p50_us": row.p50_us,
             "p99_us": row.p99_us,
+            "max_us": row.max_us,
         })
     };
     json!({
@@ -327,11 +330,11 @@ fn as_json(rows: &[Row], replicas: &Replicas, secs: u64) -> Value {
 fn as_table(rows: &[Row], replicas: &Replicas) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["OPERATION", "IN FLIGHT", "OPS/S", "P50 us", "P99 us"]);
+    table.set_header(["OPERATION", "IN FLIGHT", "OPS/S", "P50 us", "P99 us", "MAX us"]);
     for row in rows {
-        let per_sec = format!("{:.0}", row.per_sec());
-        let numbers = [row.depth.to_string(), per_sec, row.p50_us.to_string(), row.p99_us.to_string()];
-        table.add_row(std::iter::once(row.op.to_owned()).chain(numbers));
+        let (depth, per_sec) = (row.depth.to_string(), format!("{:.0}", row.per_sec()));
+        let times = [row.p50_us, row.p99_us, row.max_us].map(|us| us.to_string());
+        table.add_row([row.op.to_owned(), depth, per_sec].into_iter().chain(times));
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -73,7 +73,7 @@ pub fn leader_of(views: &[NodeView]) -> Option<&pb::NodeStatus> {
 /// Asks the leader to hand over to node `to` (0: the one with the longest log). The new leader's id.
 ///
 /// # Errors
-/// Unavailable, where there is no leader or it refuses.
+/// Unavailable, where there is no leader; Failed, where it refuses.
 pub async fn transfer_leader(config: &MetaConfig, to: u64) -> Result<u64, ClientError> {
     let views = cluster_status(config).await;
     let Some(view) = views.iter().find(|view| {
@@ -81,7 +81,7 @@ pub async fn transfer_leader(config: &MetaConfig, to: u64) -> Result<u64, Client
     }) else {
         return Err(ClientError::Unavailable(no_leader(&views)));
     };
-    let unavailable = |why: String| ClientError::Unavailable(format!("node {}: {why}", view.addr));
+    let failed = |why: String| ClientError::Failed(format!("{} does not hand over: {why}", view.addr));
     let asked = async {
         let mut admin = connect(config, &view.addr).await?;
         let request = pb::TransferLeaderRequest { to };
@@ -89,7 +89,7 @@ pub async fn transfer_leader(config: &MetaConfig, to: u64) -> Result<u64, Client
         Ok(reply.into_inner().leader)
     };
     let answer = tokio::time::timeout(TRANSFER_TIMEOUT, asked).await;
-    answer.unwrap_or_else(|_| Err("does not answer".to_owned())).map_err(unavailable)
+    answer.unwrap_or_else(|_| Err("does not answer".to_owned())).map_err(failed)
 }
 
 /// Why there is no leader to be seen, for a person.

@@ -396,7 +396,9 @@ impl Core {
             Ok(reply) => self.install(reply.session, now),
             Err(reason) => {
                 error!(%reason, "no session could be opened in place of the lost one");
-                self.session.state = State::Over(reason);
+                // Not as it came: ENOENT for the volume must not look like ENOENT for a file.
+                let reason = format!("the session was lost, and no other could be opened: {reason}");
+                self.session.state = State::Over(ClientError::Failed(reason));
                 self.fail_waiting_queries(effects);
             }
         }

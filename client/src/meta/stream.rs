@@ -245,6 +245,8 @@ struct Run<'a> {
     /// The search for another leader, while this one is silent.
     probe: OptionFuture<BoxFuture<'a, Attached>>,
     probing: bool,
+    /// Nothing is under way: the timer is far off, and a caller pokes us.
+    idle: bool,
     keep_alive_at: Instant,
     taken_count: u64,
     frame_count: u64,
@@ -264,6 +266,7 @@ impl<'a> Run<'a> {
             effects: Effects::default(),
             probe: OptionFuture::default(),
             probing: false,
+            idle: false,
             keep_alive_at: now + KEEP_ALIVE,
             taken_count: 0,
             frame_count: 0,
@@ -292,7 +295,10 @@ impl<'a> Run<'a> {
                     let at = self.on_timer();
                     timer.as_mut().reset(at.into());
                 }
-                () = link.poke.notified() => timer.as_mut().reset((Instant::now() + TICK).into()),
+                () = link.poke.notified(), if self.idle => {
+                    self.idle = false;
+                    timer.as_mut().reset((Instant::now() + TICK).into());
+                }
                 Some(attached) = &mut self.probe => {
                     warn!(silent = self.addr, leader = attached.addr, "the leader fell silent, and another node leads");
                     return End::Switched(Box::new(attached));
@@ -338,15 +344,15 @@ impl<'a> Run<'a> {
             self.keep_alive_at = now + KEEP_ALIVE;
             core.keep_alive = core.session.id();
         }
-        let idle = core.flights.is_empty() && core.taken_count == self.taken_count;
+        self.idle = core.flights.is_empty() && core.taken_count == self.taken_count;
         self.taken_count = core.taken_count;
-        core.driver_idle = idle;
+        core.driver_idle = self.idle;
         let waker = if core.keep_alive == 0 { None } else { core.waker.take() };
         drop(core);
         if let Some(waker) = waker {
             waker.wake();
         }
-        let tick = if idle { self.keep_alive_at } else { now + TICK };
+        let tick = if self.idle { self.keep_alive_at } else { now + TICK };
         self.effects.due.take().map_or(tick, |due| due.min(tick))
     }
 
