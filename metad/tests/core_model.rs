@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 const SEEDS: u64 = 200;
-const DURABLE_SEEDS: u64 = 40;
+const DURABLE_SEEDS: u64 = 25;
 const ENTRIES: u64 = 120;
 
 fn apply(store: &impl KvCommit, log_index: u64, entry: &pb::LogEntry) -> Vec<Outcome> {

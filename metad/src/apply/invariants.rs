@@ -159,16 +159,25 @@ impl VolumeState {
         }
         let root = self.inodes.get(&ROOT_INO).is_some_and(|root| root.is_dir() && root.parent == ROOT_INO);
         self.expect(root, || "no root".to_string());
-        // With every ".." right, a directory that does not lead to the root is on a loop.
-        for dir in
-            self.inodes.values().copied().filter(|inode| inode.is_dir() && !inode.is_orphan()).collect::<Vec<_>>()
-        {
-            let mut at = dir.ino;
-            let steps = self.inodes.len() + 1;
-            for _ in 0..steps {
+        self.check_no_loops();
+    }
+
+    /// With every ".." right, a directory that does not lead to the root is on a loop.
+    fn check_no_loops(&mut self) {
+        let mut below_root = BTreeSet::from([ROOT_INO]);
+        let dirs: Vec<u64> =
+            self.inodes.values().filter(|inode| inode.is_dir() && !inode.is_orphan()).map(|inode| inode.ino).collect();
+        for dir in dirs {
+            let (mut at, mut path) = (dir, Vec::new());
+            while !below_root.contains(&at) && path.len() <= self.inodes.len() {
+                path.push(at);
                 at = self.inodes.get(&at).map_or(0, |inode| inode.parent);
             }
-            self.expect(at == ROOT_INO, || format!("directory {} is not below the root", dir.ino));
+            if below_root.contains(&at) {
+                below_root.extend(path);
+            } else {
+                self.problems.push(format!("directory {dir} is not below the root"));
+            }
         }
     }
 
@@ -241,4 +250,67 @@ fn check_orphans(view: &dyn KvRead, state: &mut VolumeState, live: &BTreeSet<u64
         state.expect(is_orphan && live.contains(&session), || format!("session {session} holds {ino}"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::test_fs::{TestFs, VOLUME};
+    use crate::store::txn::Txn;
+    use crate::store::{KvCommit, records};
+
+    /// What the check says of a small sound state after `damage`.
+    fn problems_after(damage: impl FnOnce(&mut Txn<'_>, &TestFs)) -> String {
+        let mut fs = TestFs::new();
+        let dir = fs.mkdir("d", 0o700).expect("makes").ino;
+        let file = fs.create_at(dir, "f", 0o600, true).expect("creates").attr.expect("attr").ino;
+        fs.write(file, 0, 100).expect("writes");
+        fs.create("gone", 0o600).expect("creates");
+        fs.unlink("gone").expect("removes");
+        fs.check();
+        fs.store().view(|view| {
+            let mut txn = Txn::new(view);
+            damage(&mut txn, &fs);
+            check(&txn).expect("reads").join("; ")
+        })
+    }
+
+    const DIR: u64 = 2;
+    const FILE: u64 = 3;
+    const GONE: u64 = 4;
+
+    fn edit(txn: &mut Txn<'_>, ino: u64, change: impl FnOnce(&mut Inode)) {
+        let mut inode = read::named_inode(txn, VOLUME, ino).expect("reads");
+        change(&mut inode);
+        txn.put(&keys::inode(VOLUME, ino), &inode);
+    }
+
+    #[test]
+    fn each_kind_of_damage_is_named() {
+        let expect = |part: &str, problems: String| assert!(problems.contains(part), "{part:?} in {problems:?}");
+        expect("nlink 9", problems_after(|txn, _| edit(txn, FILE, |inode| inode.nlink = 9)));
+        expect("wrong ..", problems_after(|txn, _| edit(txn, DIR, |inode| inode.parent = DIR)));
+        expect("not below the root", problems_after(|txn, _| edit(txn, DIR, |inode| inode.parent = DIR)));
+        expect("5 entries and not 1", problems_after(|txn, _| edit(txn, DIR, |inode| inode.entries = 5)));
+        expect("names 3, not such a thing", problems_after(|txn, _| txn.delete(&keys::inode(VOLUME, FILE))));
+        expect("usage", problems_after(|txn, _| edit(txn, FILE, |inode| inode.size += 1)));
+        expect("ends at 100", problems_after(|txn, _| edit(txn, FILE, |inode| inode.size = 5)));
+        expect(
+            "is deleted",
+            problems_after(|txn, fs| {
+                let id = fs.slices(FILE)[0].slice_id;
+                txn.put(&keys::deleted(VOLUME, id), &records::Deleted { slice_len: 1 });
+            }),
+        );
+        expect("orphan or not", problems_after(|txn, _| edit(txn, GONE, |inode| inode.orphaned_at = 0)));
+        expect(
+            "holds 3",
+            problems_after(|txn, fs| txn.put_bytes(&keys::hold(VOLUME, FILE, fs.session()), records::marker())),
+        );
+        expect(
+            "session 99, which has ended",
+            problems_after(|txn, _| txn.put_bytes(&keys::slot(99, 1), records::marker())),
+        );
+        assert_eq!(problems_after(|_, _| ()), "");
+    }
 }

@@ -216,7 +216,11 @@ mod tests {
         write(dir.path(), SPAN, &changes()).expect("writes");
         let journal = Journal::find(dir.path()).expect("reads").expect("is there");
         let mut found = Changes::new();
-        journal.each(|(key, value)| Ok(drop(found.insert(key, value)))).expect("reads");
+        let mut keep = |(key, value)| {
+            found.insert(key, value);
+            Ok(())
+        };
+        journal.each(&mut keep).expect("reads");
         assert_eq!((journal.span, found), (SPAN, changes()));
         remove(dir.path()).expect("removes");
         remove(dir.path()).expect("removes again");

@@ -142,4 +142,23 @@ mod tests {
         assert!(fs.getattr(ino).is_ok());
         fs.check();
     }
+
+    #[test]
+    fn a_file_of_very_many_slices_goes_in_several_steps() {
+        let mut fs = TestFs::new();
+        let ino = fs.create("f", 0o600).expect("creates").ino;
+        for n in 0..17 {
+            let slices = (0..1024).map(|i| fs.slice(n * 1024 + i, 1)).collect();
+            fs.commit(ino, slices).expect("commits");
+        }
+        fs.unlink("f").expect("removes");
+        fs.hold(fs.log_index(), &[]);
+        fs.reclaim(&[ino]);
+        assert_eq!(fs.usage().deleted_slices, super::SLICES_MAX as u64);
+        assert!(fs.getattr(ino).is_ok());
+        fs.check();
+        fs.reclaim(&[ino]);
+        assert_eq!((fs.usage().deleted_slices, fs.usage().orphans), (17 * 1024, 0));
+        fs.check();
+    }
 }
