@@ -5,7 +5,6 @@ mod harness;
 
 use harness::{Client, Cluster, format, free_ports, metad, metad_output, mkdir, open_session};
 use holdfast_proto::pb::{self, FailureCode, mutation, query, request, response};
-use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn acknowledged_operations_survive_kill_9_of_all_nodes() {
@@ -127,7 +126,8 @@ async fn hostile_streams_end_and_others_go_on() {
     let end = Client::raw_stream(cluster.addr(1), vec![pb::ClientFrame { keep_alive: 7, ..Default::default() }]).await;
     assert_eq!(end.code(), tonic::Code::InvalidArgument);
     let hello = pb::Hello { protocol: 999, ..Default::default() };
-    let end = Client::raw_stream(cluster.addr(1), vec![pb::ClientFrame { hello: Some(hello), ..Default::default() }]).await;
+    let end =
+        Client::raw_stream(cluster.addr(1), vec![pb::ClientFrame { hello: Some(hello), ..Default::default() }]).await;
     assert_eq!(end.code(), tonic::Code::FailedPrecondition);
     let flood = vec![pb::Request::default(); holdfast_proto::limits::FRAME_REQUESTS_MAX + 1];
     let hello = pb::Hello { protocol: 1, ..Default::default() };
@@ -214,7 +214,7 @@ async fn a_peer_of_another_cluster_is_refused() {
     let path = dir.path().display().to_string();
     let args = ["--id", &id, "--peers", &peers, "--data-dir", &path, "--admin-listen", "off", "--init"];
     let process = metad(&args, &dir.path().join("log"));
-    process.wait_for_line("belongs to cluster", Duration::from_secs(20));
+    process.wait_for("belongs to cluster", 1);
     assert_eq!(cluster.leader().await, leader);
 }
 

@@ -17,7 +17,8 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
         let dir = tempfile::tempdir().expect("temp dir");
         let options = LogStoreOptions { sync: true };
         let log = LogStore::open(&dir.path().join("wal"), options, Fatal::default()).expect("open log");
-        let store = Arc::new(NodeStore::open(&dir.path().join("image"), DurableOptions::default()).expect("open store"));
+        let store =
+            Arc::new(NodeStore::open(&dir.path().join("image"), DurableOptions::default()).expect("open store"));
         let machine = StateMachine::new(store, &dir.path().join("snapshot"), Fatal::default()).expect("open machine");
         Ok((dir, log, machine))
     }
