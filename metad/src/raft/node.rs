@@ -381,11 +381,12 @@ impl RaftNode {
     async fn watch_core(&self) {
         let mut metrics = self.watch();
         loop {
-            if let Err(error) = &metrics.borrow_watched().running_state {
-                if !matches!(error, openraft::errors::Fatal::Stopped) {
-                    tracing::error!(%error, "raft core has died");
-                    self.fatal.raise(format!("raft core has died: {error}"));
-                }
+            let running = metrics.borrow_watched().running_state.clone();
+            if let Err(error) = running
+                && !matches!(error, openraft::errors::Fatal::Stopped)
+            {
+                tracing::error!(%error, "raft core has died");
+                self.fatal.raise(format!("raft core has died: {error}"));
             }
             if metrics.changed().await.is_err() {
                 self.fatal.raise("raft core has gone");

@@ -14,10 +14,10 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 /// How long anything in these tests may take on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// What a node logs once it serves.
 const READY: &str = " ready ";
-const PAUSE: Duration = Duration::from_millis(20);
+pub const PAUSE: Duration = Duration::from_millis(20);
 
 /// Ports that were free a moment ago.
 pub fn free_ports(count: usize) -> Vec<u16> {
@@ -90,13 +90,22 @@ pub struct Cluster {
     dir: TempDir,
     addrs: Vec<String>,
     nodes: Vec<Option<Process>>,
+    tls: bool,
 }
 
 impl Cluster {
     pub fn start(count: usize) -> Cluster {
+        Cluster::start_as(count, false)
+    }
+
+    pub fn start_tls(count: usize) -> Cluster {
+        Cluster::start_as(count, true)
+    }
+
+    fn start_as(count: usize, tls: bool) -> Cluster {
         let addrs = free_ports(count).into_iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let dir = tempfile::tempdir().expect("temp dir");
-        let mut cluster = Cluster { dir, addrs, nodes: (0..count).map(|_| None).collect() };
+        let mut cluster = Cluster { dir, addrs, nodes: (0..count).map(|_| None).collect(), tls };
         (1..=count as u64).for_each(|id| cluster.restart(id));
         cluster
     }
@@ -135,6 +144,10 @@ impl Cluster {
         let (number, peers, dir) = (id.to_string(), self.peers(), self.dir(id));
         let mut args = vec!["--id", &number, "--peers", &peers, "--data-dir", &dir, "--admin-listen", "off"];
         args.extend_from_slice(more);
+        let [ca, cert, key] = ["ca.pem", "node.pem", "node.key"].map(tls_path);
+        if self.tls {
+            args.extend(["--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key]);
+        }
         let before = self.log(id).matches(READY).count();
         let process = metad(&args, &self.log_path(id));
         process.wait_for(READY, before + 1);
@@ -210,6 +223,27 @@ async fn connect(addr: &str) -> Channel {
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Certificates made for these tests alone: a CA, what it signed, and what another CA signed.
+fn tls_path(name: &str) -> String {
+    format!("{}/tests/node_harness/tls/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Asks a node with TLS for its status, with this certificate.
+pub async fn tls_status(addr: &str, who: Option<&str>) -> Result<pb::NodeStatus, String> {
+    use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+    let read = |name: String| std::fs::read(tls_path(&name)).expect("a file of this test");
+    // Another test may have installed it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("ca.pem".into())));
+    if let Some(who) = who {
+        tls = tls.identity(Identity::from_pem(read(format!("{who}.pem")), read(format!("{who}.key"))));
+    }
+    let endpoint = Endpoint::from_shared(format!("https://{addr}")).and_then(|endpoint| endpoint.tls_config(tls));
+    let channel = endpoint.map_err(|error| error.to_string())?.connect().await.map_err(|error| error.to_string())?;
+    let status = AdminClient::new(channel).status(pb::NodeStatusQuery {}).await;
+    status.map(tonic::Response::into_inner).map_err(|status| status.to_string())
 }
 
 pub struct Admin(AdminClient<Channel>);
