@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Raft's own commentary is for its developers.
-const LOG_FILTER: &str = "info,openraft=warn,raft_log=warn,chunked_wal=warn,h2=warn,tower=warn";
+const LOG_FILTER: &str = "info,openraft=error,raft_log=warn,chunked_wal=warn,h2=warn,tower=warn";
 
 fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));

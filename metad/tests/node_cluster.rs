@@ -5,7 +5,6 @@ mod harness;
 
 use harness::{Client, Cluster, format, free_ports, metad, metad_output, mkdir, open_session};
 use holdfast_proto::pb::{self, FailureCode, mutation, query, request, response};
-use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn acknowledged_operations_survive_kill_9_of_all_nodes() {
@@ -215,7 +214,7 @@ async fn a_peer_of_another_cluster_is_refused() {
     let path = dir.path().display().to_string();
     let args = ["--id", &id, "--peers", &peers, "--data-dir", &path, "--admin-listen", "off", "--init"];
     let process = metad(&args, &dir.path().join("log"));
-    process.wait_for_line("belongs to cluster", Duration::from_secs(20));
+    process.wait_for("belongs to cluster", 1);
     assert_eq!(cluster.leader().await, leader);
 }
 
@@ -230,4 +229,21 @@ async fn an_empty_node_heals_from_its_peers() {
     cluster.wipe(emptied);
     cluster.restart_without_init(emptied);
     cluster.wait_until_applied(emptied).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn with_tls_only_those_with_a_certificate_of_the_ca_get_in() {
+    let cluster = Cluster::start_tls(3);
+    let start = std::time::Instant::now();
+    // Three nodes that agree on a leader have let each other in.
+    while !(1..=3)
+        .all(|id| cluster.log(id).contains("follows the leader") || cluster.log(id).contains("this node leads"))
+    {
+        assert!(start.elapsed() < harness::PATIENCE, "{}", cluster.log(1));
+        tokio::time::sleep(harness::PAUSE).await;
+    }
+    let addr = cluster.addr(1);
+    assert_eq!(harness::tls_status(addr, Some("node")).await.map(|status| status.id), Ok(1));
+    assert!(harness::tls_status(addr, Some("stranger")).await.is_err());
+    assert!(harness::tls_status(addr, None).await.is_err());
 }

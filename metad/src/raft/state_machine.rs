@@ -13,7 +13,8 @@ use holdfast_proto::pb;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use prost::Message;
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -206,22 +207,33 @@ impl StateMachine {
         }
         let mut reader = snapshot::Reader::open(&received.file)?;
         let mut failed = None;
-        let mut pairs = std::iter::from_fn(|| match reader.next_pair() {
+        let pairs = std::iter::from_fn(|| match reader.next_pair() {
             Ok(pair) => pair,
             Err(error) => {
                 failed = Some(error);
                 None
             }
         });
+        let mut pairs = pairs.fuse();
         let index = meta.last_log_id.map_or(0, |id| id.index);
         let replaced = self.store.replace(index, &mut pairs);
         replaced.map_err(|error| self.stop("install a snapshot", error))?;
         if let Some(error) = failed {
             return Err(self.stop("read a snapshot that was verified", error));
         }
-        if let Some(path) = received.scratch.take() {
-            std::fs::rename(path, self.snapshots.current())?;
+        match received.scratch.take() {
+            Some(path) => std::fs::rename(path, self.snapshots.current()),
+            None => self.keep_copy(&received),
         }
-        Ok(())
+    }
+
+    fn keep_copy(&self, snapshot: &SnapshotFile) -> io::Result<()> {
+        let part = self.snapshots.0.join(format!("copy-{:016x}.part", rand::random::<u64>()));
+        let mut from = &snapshot.file;
+        from.seek(SeekFrom::Start(0))?;
+        let mut to = File::create(&part)?;
+        io::copy(&mut from, &mut to)?;
+        to.sync_all()?;
+        std::fs::rename(&part, self.snapshots.current())
     }
 }

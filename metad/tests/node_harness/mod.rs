@@ -14,8 +14,10 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 /// How long anything in these tests may take on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// What a node logs once it serves.
+const READY: &str = " ready ";
+pub const PAUSE: Duration = Duration::from_millis(20);
 
 /// Ports that were free a moment ago.
 pub fn free_ports(count: usize) -> Vec<u16> {
@@ -29,10 +31,19 @@ pub struct Output {
     pub stderr: String,
 }
 
-/// Runs metad to its end.
+/// Runs a metad that is expected to refuse to start.
 pub fn metad_output(args: &[&str]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_metad")).args(args).output().expect("metad runs");
-    Output { code: output.status.code().unwrap_or(-1), stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+    let dir = tempfile::tempdir().expect("temp dir");
+    let mut process = metad(args, &dir.path().join("log"));
+    let start = Instant::now();
+    let status = loop {
+        match process.child.try_wait().expect("wait") {
+            Some(status) => break status,
+            None => assert!(start.elapsed() < PATIENCE, "it runs:\n{}", process.log()),
+        }
+        std::thread::sleep(PAUSE);
+    };
+    Output { code: status.code().unwrap_or(-1), stderr: process.log() }
 }
 
 /// A running metad, killed when dropped.
@@ -53,10 +64,11 @@ pub fn metad(args: &[&str], log: &Path) -> Process {
 }
 
 impl Process {
-    pub fn wait_for_line(&self, text: &str, patience: Duration) {
+    /// Returns once its log has `count` of these.
+    pub fn wait_for(&self, text: &str, count: usize) {
         let start = Instant::now();
-        while !self.log().contains(text) {
-            assert!(start.elapsed() < patience, "no \"{text}\" in:\n{}", self.log());
+        while self.log().matches(text).count() < count {
+            assert!(start.elapsed() < PATIENCE, "no \"{text}\" in:\n{}", self.log());
             std::thread::sleep(PAUSE);
         }
     }
@@ -78,13 +90,22 @@ pub struct Cluster {
     dir: TempDir,
     addrs: Vec<String>,
     nodes: Vec<Option<Process>>,
+    tls: bool,
 }
 
 impl Cluster {
     pub fn start(count: usize) -> Cluster {
+        Cluster::start_as(count, false)
+    }
+
+    pub fn start_tls(count: usize) -> Cluster {
+        Cluster::start_as(count, true)
+    }
+
+    fn start_as(count: usize, tls: bool) -> Cluster {
         let addrs = free_ports(count).into_iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let dir = tempfile::tempdir().expect("temp dir");
-        let mut cluster = Cluster { dir, addrs, nodes: (0..count).map(|_| None).collect() };
+        let mut cluster = Cluster { dir, addrs, nodes: (0..count).map(|_| None).collect(), tls };
         (1..=count as u64).for_each(|id| cluster.restart(id));
         cluster
     }
@@ -123,7 +144,14 @@ impl Cluster {
         let (number, peers, dir) = (id.to_string(), self.peers(), self.dir(id));
         let mut args = vec!["--id", &number, "--peers", &peers, "--data-dir", &dir, "--admin-listen", "off"];
         args.extend_from_slice(more);
-        self.nodes[id as usize - 1] = Some(metad(&args, &self.log_path(id)));
+        let [ca, cert, key] = ["ca.pem", "node.pem", "node.key"].map(tls_path);
+        if self.tls {
+            args.extend(["--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key]);
+        }
+        let before = self.log(id).matches(READY).count();
+        let process = metad(&args, &self.log_path(id));
+        process.wait_for(READY, before + 1);
+        self.nodes[id as usize - 1] = Some(process);
     }
 
     /// kill -9.
@@ -170,12 +198,8 @@ impl Cluster {
     }
 
     pub async fn client_of_leader(&self) -> Client {
-        loop {
-            let client = Client::connect(self.addr(self.leader().await), 0).await;
-            if client.welcome.is_leader {
-                return client;
-            }
-        }
+        self.leader().await;
+        Client::connect_to_leader(&self.addrs).await
     }
 
     /// Returns when this node has applied as much as the leader has now.
@@ -201,6 +225,27 @@ async fn connect(addr: &str) -> Channel {
     }
 }
 
+/// Certificates made for these tests alone: a CA, what it signed, and what another CA signed.
+fn tls_path(name: &str) -> String {
+    format!("{}/tests/node_harness/tls/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Asks a node with TLS for its status, with this certificate.
+pub async fn tls_status(addr: &str, who: Option<&str>) -> Result<pb::NodeStatus, String> {
+    use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+    let read = |name: String| std::fs::read(tls_path(&name)).expect("a file of this test");
+    // Another test may have installed it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("ca.pem".into())));
+    if let Some(who) = who {
+        tls = tls.identity(Identity::from_pem(read(format!("{who}.pem")), read(format!("{who}.key"))));
+    }
+    let endpoint = Endpoint::from_shared(format!("https://{addr}")).and_then(|endpoint| endpoint.tls_config(tls));
+    let channel = endpoint.map_err(|error| error.to_string())?.connect().await.map_err(|error| error.to_string())?;
+    let status = AdminClient::new(channel).status(pb::NodeStatusQuery {}).await;
+    status.map(tonic::Response::into_inner).map_err(|status| status.to_string())
+}
+
 pub struct Admin(AdminClient<Channel>);
 
 impl Admin {
@@ -218,24 +263,45 @@ pub struct Client {
     frames: mpsc::Sender<ClientFrame>,
     inbound: Streaming<ServerFrame>,
     requests: u64,
+    /// Where to look for the leader when the stream is lost.
+    addrs: Vec<String>,
     pub welcome: pb::Welcome,
 }
 
 impl Client {
+    async fn connect_to_leader(addrs: &[String]) -> Client {
+        let start = Instant::now();
+        loop {
+            for addr in addrs {
+                match Client::try_connect(addr, 0).await {
+                    Ok(client) if client.welcome.is_leader => return Client { addrs: addrs.to_vec(), ..client },
+                    _ => tokio::time::sleep(PAUSE).await,
+                }
+            }
+            assert!(start.elapsed() < PATIENCE, "no leader at {addrs:?}");
+        }
+    }
+
     pub async fn connect(addr: &str, session: u64) -> Client {
-        let mut client = MetaClient::new(connect(addr).await).max_decoding_message_size(8 << 20);
+        drop(connect(addr).await);
+        Client::try_connect(addr, session).await.expect("connects")
+    }
+
+    async fn try_connect(addr: &str, session: u64) -> Result<Client, Box<dyn std::error::Error>> {
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{addr}"))?;
+        let mut client = MetaClient::new(endpoint.connect().await?).max_decoding_message_size(8 << 20);
         let (frames, body) = mpsc::channel(16);
         let hello = pb::Hello { protocol: 1, session, quiet: true };
-        frames.send(ClientFrame { hello: Some(hello), ..Default::default() }).await.expect("open");
+        frames.send(ClientFrame { hello: Some(hello), ..Default::default() }).await?;
         let body = tokio_stream::wrappers::ReceiverStream::new(body);
-        let mut inbound = client.attach(body).await.expect("attach").into_inner();
+        let mut inbound = client.attach(body).await?.into_inner();
         let welcome = loop {
-            let frame = inbound.message().await.expect("frame").expect("open");
+            let frame = inbound.message().await?.ok_or("stream ended")?;
             if let Some(welcome) = frame.welcome {
                 break welcome;
             }
         };
-        Client { frames, inbound, requests: 0, welcome }
+        Ok(Client { frames, inbound, requests: 0, addrs: vec![addr.to_owned()], welcome })
     }
 
     /// Sends frames as they are, and returns how the stream ended.
@@ -258,20 +324,35 @@ impl Client {
 
     /// Sends all bodies in one frame; the responses, in the order of the requests.
     pub async fn ask_all(&mut self, bodies: Vec<Option<request::Body>>) -> Vec<pb::Response> {
+        self.try_ask_all(bodies).await.expect("the stream lives")
+    }
+
+    async fn try_ask_all(
+        &mut self,
+        bodies: Vec<Option<request::Body>>,
+    ) -> Result<Vec<pb::Response>, Box<dyn std::error::Error>> {
         let first = self.requests + 1;
         self.requests += bodies.len() as u64;
         let requests = bodies.into_iter().zip(first..).map(|(body, id)| pb::Request { id, body }).collect();
-        self.frames.send(ClientFrame { requests, ..Default::default() }).await.expect("open");
+        self.frames.send(ClientFrame { requests, ..Default::default() }).await?;
         let mut responses = Vec::new();
         while responses.len() as u64 + first <= self.requests {
-            responses.extend(self.inbound.message().await.expect("frame").expect("open").responses);
+            responses.extend(self.inbound.message().await?.ok_or("stream ended")?.responses);
         }
         responses.sort_by_key(|response| response.id);
-        responses
+        Ok(responses)
     }
 
+    /// One answer; asks the next leader where this one is lost.
     async fn ask(&mut self, body: request::Body) -> response::Result {
-        self.ask_all(vec![Some(body)]).await.remove(0).result.expect("a result")
+        let start = Instant::now();
+        loop {
+            match self.try_ask_all(vec![Some(body.clone())]).await {
+                Ok(mut responses) => return responses.remove(0).result.expect("a result"),
+                Err(error) => assert!(start.elapsed() < PATIENCE, "{body:?}: {error}"),
+            }
+            *self = Client::connect_to_leader(&self.addrs.clone()).await;
+        }
     }
 
     /// The encoded reply, asking again for as long as the answer is not known.
@@ -281,8 +362,9 @@ impl Client {
             match self.ask(request::Body::Mutation(mutation.clone())).await {
                 response::Result::Reply(reply) => return reply,
                 response::Result::Failure(failure) if start.elapsed() < PATIENCE => {
-                    use pb::FailureCode::{Unavailable, Unknown};
-                    assert!(matches!(failure.code(), Unavailable | Unknown), "{failure:?}");
+                    use pb::FailureCode::{NotLeader, Unavailable, Unknown};
+                    assert!(matches!(failure.code(), NotLeader | Unavailable | Unknown), "{failure:?}");
+                    *self = Client::connect_to_leader(&self.addrs.clone()).await;
                 }
                 other => panic!("{mutation:?}: {other:?}"),
             }
@@ -297,8 +379,16 @@ impl Client {
     }
 
     pub async fn expect_found(&mut self, query: pb::Query) {
-        let answer = self.ask(request::Body::Query(query.clone())).await;
-        assert!(matches!(answer, response::Result::Reply(_)), "{query:?}: {answer:?}");
+        let start = Instant::now();
+        loop {
+            match self.ask(request::Body::Query(query.clone())).await {
+                response::Result::Reply(_) => return,
+                response::Result::Failure(_) if start.elapsed() < PATIENCE => {
+                    *self = Client::connect_to_leader(&self.addrs.clone()).await;
+                }
+                other => panic!("{query:?}: {other:?}"),
+            }
+        }
     }
 
     pub async fn open_session(&mut self, volume: &str) -> u64 {
