@@ -20,6 +20,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
+/// Between two ticks with something under way; a longer gap means that this process itself did not run.
+const TICK_GAP_MAX: Duration = Duration::from_secs(2);
 /// What an abandoned or internal flight has in place of a deadline.
 const FOREVER: Duration = Duration::MAX;
 
@@ -67,6 +69,7 @@ pub struct Core {
     pub driver_idle: bool,
     /// Set once the driver has ended: nothing is taken any more.
     pub stopped: bool,
+    ticked: Instant,
     slot_count: u32,
     suspicion: Duration,
     resend_after: Duration,
@@ -85,6 +88,7 @@ impl Core {
             taken_count: 0,
             driver_idle: false,
             stopped: false,
+            ticked: Instant::now(),
             slot_count: config.slot_count,
             suspicion: config.suspicion,
             resend_after: config.resend_after,
@@ -453,8 +457,14 @@ impl Core {
 
     /// Looks after time: deadlines, backoffs, silence. `why` tells in what state the cluster seems to be.
     pub fn on_tick(&mut self, now: Instant, why: impl Fn() -> String, effects: &mut Effects) {
+        let gap = now.saturating_duration_since(std::mem::replace(&mut self.ticked, now));
         for id in self.flights.ids() {
             let Some(flight) = self.flights.get_mut(id) else { continue };
+            // Time in which we did not even listen is not the server's: a stopped client asks again before it gives up.
+            if gap > TICK_GAP_MAX {
+                let missed = gap.min(now.saturating_duration_since(flight.submitted));
+                flight.deadline = flight.deadline.and_then(|deadline| deadline.checked_add(missed));
+            }
             if flight.deadline.is_some_and(|deadline| now >= deadline) {
                 let seconds = now.saturating_duration_since(flight.submitted).as_secs();
                 let error = ClientError::Unavailable(format!("{} (gave up after {seconds} s)", why()));
