@@ -12,6 +12,7 @@ mod fake;
 pub mod flight;
 pub mod leader;
 pub mod link;
+mod reopen;
 pub mod retry;
 pub mod session;
 pub mod slots;
