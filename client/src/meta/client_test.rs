@@ -1,7 +1,7 @@
 //! Tests of MetaClient against the fake cluster: what happens to an operation when the transport or the server misbehaves.
 
-use super::fake::{Fault, Node, Shared, start};
 use super::link::{Core, Effects};
+use super::test_fake::{Fault, Node, Shared, start};
 use super::{MetaApi, MetaClient};
 use crate::config::MetaConfig;
 use crate::error::ClientError;
