@@ -165,6 +165,19 @@ impl<'a> Bench<'a> {
         });
         let name = format!(".bench-meta-{}-{:08x}", std::process::id(), rand::random::<u32>());
         let root = mkdir(self.meta, ROOT_INO, &name).await?;
+        let measured = self.measure_all(root).await;
+        self.bar.set_message("removing what is left");
+        let removed = remove_tree(self.meta, ROOT_INO, root, &name).await;
+        self.bar.finish_and_clear();
+        measured?;
+        removed.map_err(|error| ClientError::Failed(format!("{error}; /{name} is left in the volume, remove it")))?;
+        match self.interrupted.load(Ordering::Relaxed) {
+            true => Err(ClientError::Failed("interrupted; its directory was removed".to_owned())),
+            false => Ok(self.rows),
+        }
+    }
+
+    async fn measure_all(&mut self, root: Ino) -> Result<(), ClientError> {
         let listed = mkdir(self.meta, root, "listed").await?;
         for number in 0..LISTED_COUNT {
             create(self.meta.clone(), listed, file(number)).await?;
@@ -172,16 +185,7 @@ impl<'a> Bench<'a> {
         for &depth in &self.args.depths {
             self.measure(root, listed, depth).await?;
         }
-        for number in 0..LISTED_COUNT {
-            unlink(self.meta.clone(), listed, file(number)).await?;
-        }
-        rmdir(self.meta, root, "listed").await?;
-        rmdir(self.meta, ROOT_INO, &name).await?;
-        self.bar.finish_and_clear();
-        match self.interrupted.load(Ordering::Relaxed) {
-            true => Err(ClientError::Failed("interrupted; its directory was removed".to_owned())),
-            false => Ok(self.rows),
-        }
+        Ok(())
     }
 
     async fn measure(&mut self, root: Ino, listed: Ino, depth: usize) -> Result<(), ClientError> {
@@ -271,6 +275,25 @@ async fn mkdir(meta: &MetaClient, parent: Ino, name: &str) -> Result<Ino, Client
 async fn rmdir(meta: &MetaClient, parent: Ino, name: &str) -> Result<(), ClientError> {
     let op = pb::RmdirOp { parent, name: name.to_owned().into() };
     meta.mutate(&pb::Creds::default(), op).await.map(drop)
+}
+
+/// Removes a directory of ours, however far the measuring came.
+async fn remove_tree(meta: &Arc<MetaClient>, parent: Ino, ino: Ino, name: &str) -> Result<(), ClientError> {
+    loop {
+        let ask = pb::ReaddirQuery { ino, after: 0, bytes_max: READDIR_BYTES, with_attrs: false };
+        let entries = meta.query(&pb::Creds::default(), ask).await?.reply.entries;
+        if entries.is_empty() {
+            return rmdir(meta, parent, name).await;
+        }
+        for entry in entries {
+            let entry_name = String::from_utf8_lossy(&entry.name).into_owned();
+            if entry.kind() == pb::FileKind::Directory {
+                Box::pin(remove_tree(meta, ino, entry.ino, &entry_name)).await?;
+            } else {
+                unlink(meta.clone(), ino, entry_name).await?;
+            }
+        }
+    }
 }
 
 async fn create(meta: Arc<MetaClient>, parent: Ino, name: String) -> Result<(), ClientError> {

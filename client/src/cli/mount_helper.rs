@@ -1,5 +1,5 @@
 //! mount.holdfast: how mount(8) and fstab call us: `mount.holdfast META DIR [-sfnv] [-o options] [-t type]`. Turned into the arguments of
-//! `holdfast mount -d`. Pure. Called by cli::main.
+//! `holdfast mount -d`. (P) Called by cli::main.
 
 use crate::error::ClientError;
 use std::ffi::{OsStr, OsString};

@@ -1,4 +1,4 @@
-//! Volumes and sessions as JSON for people and scripts. Secrets are left out here, and only here. Pure. Called by format, status, config.
+//! Volumes and sessions as JSON for people and scripts. Secrets are left out here, and only here. (P) Called by format, status, config.
 
 use holdfast_proto::pb;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Sizes as people write and read them: 4MiB, 10G, 1.5TiB. Pure. Called by the command line's flags and tables.
+//! Sizes as people write and read them: 4MiB, 10G, 1.5TiB. (P) Called by the command line's flags and tables.
 
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 

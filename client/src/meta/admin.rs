@@ -1,6 +1,6 @@
 //! Admin calls to single nodes: plain unary gRPC. Called by `holdfast cluster` and `holdfast bench-meta`.
 
-use super::channel::{describe, endpoint};
+use super::channel::{self, describe, refused};
 use crate::config::MetaConfig;
 use crate::error::ClientError;
 use futures::future::join_all;
@@ -22,15 +22,14 @@ pub struct NodeView {
 }
 
 async fn connect(config: &MetaConfig, addr: &str) -> Result<AdminClient<Channel>, String> {
-    let endpoint = endpoint(addr, config.tls.as_ref()).map_err(|error| error.to_string())?;
-    let channel = endpoint.connect().await.map_err(|_| "not reachable".to_owned())?;
-    Ok(AdminClient::new(channel))
+    let channel = channel::connect(addr, config.tls.as_ref()).await;
+    channel.map(AdminClient::new).map_err(|error| error.to_string())
 }
 
 async fn ask(config: &MetaConfig, addr: &str) -> Result<pb::NodeStatus, String> {
     let asked = async {
         let mut admin = connect(config, addr).await?;
-        let answer = admin.status(pb::NodeStatusQuery {}).await.map_err(|status| describe(&status))?;
+        let answer = admin.status(pb::NodeStatusQuery {}).await.map_err(|status| refused(&status).to_string())?;
         Ok(answer.into_inner())
     };
     tokio::time::timeout(STATUS_TIMEOUT, asked).await.unwrap_or_else(|_| Err("does not answer".to_owned()))

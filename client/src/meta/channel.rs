@@ -7,11 +7,14 @@ use futures::Stream;
 use holdfast_proto::limits::FRAME_BYTES_MAX;
 use holdfast_proto::pb;
 use holdfast_proto::version::PROTOCOL;
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Streaming};
+use tonic::{Request, Status, Streaming};
+use tracing::debug;
 
 /// A node that does not take a connection in this time is not there: an election must not wait for it.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
@@ -53,10 +56,44 @@ pub enum AttachError {
     Connect,
     #[error("{0}")]
     Stream(String),
+    #[error("breaks the connection off ({0}); does it want TLS, or is it no metadata node?")]
+    NoProtocol(String),
     #[error("speaks protocol {0}, this client {PROTOCOL}: upgrade the older one")]
     Version(u32),
     #[error("does not answer")]
     Silent,
+}
+
+/// Connects to `host:port`.
+///
+/// # Errors
+/// Connect where nobody is there; Stream where somebody is and it does not work, with the reason.
+pub async fn connect(addr: &str, tls: Option<&TlsConfig>) -> Result<Channel, AttachError> {
+    let endpoint = endpoint(addr, tls).map_err(|error| AttachError::Stream(error.to_string()))?;
+    endpoint.connect().await.map_err(|error| {
+        debug!(addr, ?error, "connect");
+        why_not(&error)
+    })
+}
+
+/// The transport says no more than "transport error": what happened is at the end of the chain of causes.
+fn why_not(error: &(dyn Error + 'static)) -> AttachError {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        if let Some(
+            ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::TimedOut
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable,
+        ) = kind
+        {
+            return AttachError::Connect;
+        }
+    }
+    AttachError::Stream(format!("cannot be connected to: {cause}"))
 }
 
 /// Opens the stream and waits for the node's welcome.
@@ -70,9 +107,9 @@ pub async fn attach(
     let mut grpc = Grpc::new(channel).max_decoding_message_size(2 * FRAME_BYTES_MAX);
     grpc.ready().await.map_err(|_| AttachError::Connect)?;
     let path = PathAndQuery::from_static("/holdfast.v1.Meta/Attach");
-    let failed = |status: tonic::Status| AttachError::Stream(describe(&status));
-    let mut inbound = grpc.streaming(Request::new(outbound), path, FrameCodec).await.map_err(failed)?.into_inner();
-    let first = inbound.message().await.map_err(failed)?;
+    let mut inbound =
+        grpc.streaming(Request::new(outbound), path, FrameCodec).await.map_err(|s| refused(&s))?.into_inner();
+    let first = inbound.message().await.map_err(|s| refused(&s))?;
     let Some(welcome) = first.and_then(|frame| frame.welcome) else {
         return Err(AttachError::Stream("is no metadata node: its first frame is no welcome".to_owned()));
     };
@@ -82,8 +119,17 @@ pub async fn attach(
     Ok((welcome, inbound))
 }
 
+/// Why a first call to a node failed.
+pub fn refused(status: &Status) -> AttachError {
+    match status.source().is_some() {
+        // Not the node's word, but that of the transport under it.
+        true => AttachError::NoProtocol(describe(status)),
+        false => AttachError::Stream(describe(status)),
+    }
+}
+
 /// One line of a status, without the transport's layers.
-pub fn describe(status: &tonic::Status) -> String {
+pub fn describe(status: &Status) -> String {
     match status.message() {
         "" => format!("{:?}", status.code()),
         message => message.to_owned(),

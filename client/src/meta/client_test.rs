@@ -1,6 +1,7 @@
 //! Tests of MetaClient against the fake cluster: what happens to an operation when the transport or the server misbehaves.
 
-use super::fake::{Fault, Node, Shared, start};
+use super::link::{Core, Effects};
+use super::test_fake::{Fault, Node, Shared, start};
 use super::{MetaApi, MetaClient};
 use crate::config::MetaConfig;
 use crate::error::ClientError;
@@ -8,7 +9,7 @@ use holdfast_proto::{FsErrno, pb};
 use pb::FailureCode;
 use pb::response::Result as Wire;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn config(world: &Shared) -> MetaConfig {
     let addrs = world.lock().addrs.join(",");
@@ -215,6 +216,29 @@ async fn an_operation_past_its_deadline_fails_and_its_slot_is_resolved_behind_it
     while mkdir(&meta, "b").await.is_err() {}
     assert_eq!(world.lock().applied.iter().map(|a| (a.1, a.2)).next(), Some((0, 1)));
     assert!(world.lock().applied.len() >= 2);
+}
+
+#[test]
+fn time_in_which_the_client_itself_did_not_run_is_not_counted() {
+    let config = MetaConfig::new(&"holdfast://a:1/v".parse().unwrap(), None);
+    let mut core = Core::new(&config);
+    let mut effects = Effects::default();
+    let began = Instant::now();
+    core.install(1, began);
+    let (waiter, mut outcome) = tokio::sync::oneshot::channel();
+    let mut op = Some(pb::mutation::Op::Release(pb::ReleaseOp::default()));
+    core.take_mutation(1, &pb::Creds::default(), &mut op, waiter, (began, Duration::from_secs(60))).unwrap();
+    let stopped_for = Duration::from_secs(75);
+    core.on_tick(began + stopped_for, String::new, &mut effects);
+    assert!(effects.done.is_empty() && outcome.try_recv().is_err());
+    let mut now = began + stopped_for;
+    while now < began + stopped_for + Duration::from_secs(60) {
+        assert!(effects.done.is_empty());
+        now += Duration::from_millis(500);
+        core.on_tick(now, String::new, &mut effects);
+    }
+    core.on_tick(now + Duration::from_millis(500), String::new, &mut effects);
+    assert_eq!(effects.done.len(), 1);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Flights: the requests that have no final answer yet, by request id. Pure. An id holds the place in the table and a counter, so finding
+//! Flights: the requests that have no final answer yet, by request id. (P) An id holds the place in the table and a counter, so finding
 //! is an index and a comparison, and an answer that comes twice finds nothing. Called by meta::link under its lock.
 
 use super::slots::Ticket;

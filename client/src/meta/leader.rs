@@ -148,7 +148,7 @@ async fn ask(
 ) -> Result<(Channel, pb::Welcome, Attached), AttachError> {
     let channel = match channel {
         Some(channel) => channel,
-        None => connect(link, addr).await?,
+        None => channel::connect(addr, link.config.tls.as_ref()).await?,
     };
     let (gate, opened) = oneshot::channel();
     let outbound = Outbound::new(link.clone(), opened);
@@ -159,15 +159,6 @@ async fn ask(
         return Err(AttachError::Stream("belongs to another cluster; correct META".to_owned()));
     }
     Ok((channel, welcome, Attached { addr: addr.to_owned(), inbound, stream, gate }))
-}
-
-async fn connect(link: &Link, addr: &str) -> Result<Channel, AttachError> {
-    let tls = link.config.tls.as_ref();
-    let endpoint = channel::endpoint(addr, tls).map_err(|error| AttachError::Stream(error.to_string()))?;
-    endpoint.connect().await.map_err(|error| {
-        debug!(addr, ?error, "connect");
-        AttachError::Connect
-    })
 }
 
 #[cfg(test)]

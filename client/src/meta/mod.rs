@@ -7,15 +7,16 @@ pub mod client;
 #[cfg(test)]
 mod client_test;
 pub mod codec;
-#[cfg(test)]
-mod fake;
 pub mod flight;
 pub mod leader;
 pub mod link;
+mod reopen;
 pub mod retry;
 pub mod session;
 pub mod slots;
 pub mod stream;
+#[cfg(test)]
+mod test_fake;
 pub mod url;
 
 pub use client::MetaClient;

@@ -1,4 +1,4 @@
-//! Retry: what to do with a request that got a failure in place of an answer. One pure table; randomness and time come in. A refusal
+//! Retry: what to do with a request that got a failure in place of an answer. One table (P); randomness and time come in. A refusal
 //! (FsErrno) never gets here: it is an answer. Called by meta::link and meta::leader.
 
 use crate::error::ClientError;

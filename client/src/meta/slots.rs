@@ -1,4 +1,4 @@
-//! Slots of one session: which (slot, seq) a mutation gets, and when a slot may carry the next one. Pure. A slot carries one mutation
+//! Slots of one session: which (slot, seq) a mutation gets, and when a slot may carry the next one. (P) A slot carries one mutation
 //! at a time and its seq grows by one, so the state machine needs to keep only the last reply of each slot.
 //! Called by meta::link under its lock.
 
