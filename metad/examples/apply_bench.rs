@@ -66,7 +66,7 @@ impl<S: KvCommit> Load<'_, S> {
         per_entry: u64,
         op: impl Fn(u64) -> pb::mutation::Op,
     ) -> Result<(), Box<dyn Error>> {
-        let started = Instant::now();
+        let started = Started::now();
         let mut n = 0;
         while n < count {
             let mutations = (n..count.min(n + per_entry)).map(|n| op(n)).collect::<Vec<_>>();
@@ -82,7 +82,7 @@ impl<S: KvCommit> Load<'_, S> {
     }
 
     fn ask(&self, what: &str, count: u64, ask: impl Fn(u64) -> pb::query::Ask) -> Result<(), Box<dyn Error>> {
-        let started = Instant::now();
+        let started = Started::now();
         for n in 0..count {
             let query = pb::Query { session: 1, creds: None, ask: Some(ask(n)) };
             if !matches!(self.store.view(|view| query::answer(view, &query))?, Verdict::Reply(_)) {
@@ -94,9 +94,32 @@ impl<S: KvCommit> Load<'_, S> {
     }
 }
 
-fn report(what: &str, count: u64, started: Instant) {
-    let seconds = started.elapsed().as_secs_f64();
-    println!("  {what:<28} {:>9.0} /s {:>8.2} us", count as f64 / seconds, seconds * 1e6 / count as f64);
+/// Real time, and time on a CPU: on a busy machine only the second says much.
+struct Started {
+    at: Instant,
+    cpu_ns: u64,
+}
+
+impl Started {
+    fn now() -> Started {
+        Started { at: Instant::now(), cpu_ns: cpu_ns() }
+    }
+}
+
+/// What this thread has run so far, by the kernel's account; 0 where it keeps none.
+fn cpu_ns() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split_whitespace().next().and_then(|field| field.parse().ok()).unwrap_or(0)
+}
+
+fn report(what: &str, count: u64, started: Started) {
+    let seconds = started.at.elapsed().as_secs_f64();
+    let cpu_us = (cpu_ns() - started.cpu_ns) as f64 / 1e3 / count as f64;
+    println!(
+        "  {what:<32} {:>9.0} /s {:>9.2} us {cpu_us:>9.2} us of CPU",
+        count as f64 / seconds,
+        seconds * 1e6 / count as f64
+    );
 }
 
 fn bench(name: &str, store: &impl KvCommit, count: u64) -> Result<(), Box<dyn Error>> {

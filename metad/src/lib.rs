@@ -1,5 +1,14 @@
 //! metad: one node of the metadata cluster. Calls go one way: rpc -> raft -> apply -> store; query -> store.
 
 pub mod apply;
+pub mod background;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod identity;
+pub mod metrics;
 pub mod query;
+pub mod raft;
+pub mod rpc;
+pub mod server;
 pub mod store;

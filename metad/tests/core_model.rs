@@ -89,7 +89,7 @@ fn every_state_is_sound_and_a_repetition_gets_the_first_answer() {
 }
 
 fn reopen(dir: &Path, rng: &mut StdRng) -> DurableStore {
-    let drain_entries = [1, 10, 200][rng.random_range(0..3)];
+    let drain_entries = [8, 60, 300][rng.random_range(0..3)];
     let options = DurableOptions { drain_entries, cache_bytes: 1 << 20, stall_factor: 1, ..DurableOptions::default() };
     DurableStore::open(dir, options).expect("opens")
 }

@@ -5,6 +5,7 @@ pub mod errno;
 pub mod limits;
 pub mod name;
 pub mod op;
+mod redact;
 pub mod version;
 
 /// The generated wire messages, package `holdfast.v1`.

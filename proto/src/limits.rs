@@ -38,7 +38,7 @@ pub const BACKGROUND_BATCH_MAX: usize = 512;
 /// Longest volume name, bytes: [a-z0-9-], starting with a letter.
 pub const VOLUME_NAME_BYTES_MAX: usize = 63;
 
-const _: () = assert!(CHUNK_BYTES % BLOCK_BYTES_MAX == 0 && BLOCK_BYTES_MAX % BLOCK_BYTES_MIN == 0);
+const _: () = assert!(CHUNK_BYTES.is_multiple_of(BLOCK_BYTES_MAX) && BLOCK_BYTES_MAX.is_multiple_of(BLOCK_BYTES_MIN));
 const _: () = assert!(REQUEST_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(KEEP_ALIVE_MS * 4 < SESSION_LEASE_MS);
 

@@ -1,3 +1,16 @@
 //! The harness: clusters of real processes, real mounts, a reference model, and a local filesystem over metad's own state machine.
+//! Used by every test binary of this crate; nothing here asserts a rule of POSIX.
 
+pub mod admin;
+pub mod cluster;
+pub mod fs;
+pub mod gen_ops;
+pub mod grpc_raw;
+pub mod model;
+pub mod mount;
+pub mod oracle;
+pub mod ports;
+pub mod process;
+pub mod proxy;
 pub mod s3;
+pub mod shared;

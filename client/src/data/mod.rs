@@ -202,6 +202,19 @@ impl<M: MetaApi> Data<M> {
         (!state.dirty.is_empty()).then(|| state.size_now())
     }
 
+    /// Newest data version known of an inode that is open here.
+    pub fn version(&self, ino: u64) -> Option<u64> {
+        Some(self.inode(ino)?.state.lock().version)
+    }
+
+    /// Names of the objects that a slice is stored as, below the volume's prefix; none for a hole.
+    pub fn object_keys(&self, slice: &pb::Slice) -> Vec<String> {
+        if slice.slice_id == 0 {
+            return Vec::new();
+        }
+        crate::object::keys::slice_keys(slice.slice_id, slice.slice_len, self.config.block_bytes)
+    }
+
     /// Fresh attributes arrived: what is cached of another data version is dropped.
     pub fn observe(&self, attr: &pb::Attr) {
         if let Some(inode) = self.inode(attr.ino) {

@@ -1,1 +1,9 @@
-//! (to come)
+//! fuse: a thin adapter between the kernel and vfs: decode, spawn, reply. No rule of the filesystem lives here.
+
+pub mod adapter;
+pub mod control;
+pub mod drive;
+pub mod mount;
+pub mod notify;
+pub mod options;
+pub mod reply;

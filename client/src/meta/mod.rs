@@ -1,6 +1,25 @@
 //! meta: the client's side of the metadata cluster. `MetaApi` is all that vfs and data know of it; `client` is the real one, and the
 //! tests have another over metad's own state machine.
 
+pub mod admin;
+pub mod channel;
+pub mod client;
+#[cfg(test)]
+mod client_test;
+pub mod codec;
+#[cfg(test)]
+mod fake;
+pub mod flight;
+pub mod leader;
+pub mod link;
+pub mod retry;
+pub mod session;
+pub mod slots;
+pub mod stream;
+pub mod url;
+
+pub use client::MetaClient;
+
 use crate::error::ClientError;
 use holdfast_proto::{Ask, Op, pb};
 use std::future::Future;

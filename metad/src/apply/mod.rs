@@ -176,3 +176,7 @@ fn dispatch(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &Op) -> Ruling<Bytes> {
 fn reply(message: Ruling<impl prost::Message>) -> Ruling<Bytes> {
     message.map(|message| message.encode_to_vec().into())
 }
+
+#[cfg(test)]
+#[path = "apply_test.rs"]
+mod tests;

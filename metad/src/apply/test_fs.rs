@@ -87,6 +87,12 @@ impl TestFs {
         }
     }
 
+    /// Unlinks with a seq of the caller's choice.
+    pub fn unlink_unsequenced(&mut self, name: &str, seq: u64) {
+        let op = pb::UnlinkOp { parent: ROOT_INO, name: Bytes::copy_from_slice(name.as_bytes()) };
+        assert!(matches!(self.send(self.session, seq, op.into_wire()), Verdict::Reply(_)));
+    }
+
     pub fn store(&self) -> &MemStore {
         &self.store
     }

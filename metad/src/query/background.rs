@@ -164,7 +164,7 @@ mod tests {
         fs.release(&[ino]);
         assert_eq!(free(&fs), [ino]);
         fs.reclaim(&[ino]);
-        assert_eq!(free(&fs), []);
+        assert_eq!(free(&fs), Vec::<u64>::new());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use holdfast_proto::pb::query::Ask;
 use holdfast_proto::{FsErrno, pb};
 use prost::Message;
 
-mod background;
+pub mod background;
 mod deleted_slices;
 mod getattr;
 mod list_volumes;

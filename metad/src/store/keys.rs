@@ -58,28 +58,39 @@ pub const CLUSTER: u32 = 0;
 /// Keys from here on belong to the store itself.
 pub const STATE_END: [u8; 4] = [0xff; 4];
 
+/// What all keys but those of long names fit into.
+const SHORT_BYTES: usize = 56;
 /// volume, kind, parent, hash and a name of 255 bytes.
 const KEY_BYTES_MAX: usize = 4 + 1 + 8 + 8 + 255;
 
-/// A key under construction or for a look-up, without a heap allocation.
-#[derive(Clone, Copy)]
+/// A key under construction or for a look-up; most take no heap allocation.
+#[derive(Clone)]
 pub struct Key {
     len: usize,
-    bytes: [u8; KEY_BYTES_MAX],
+    short: [u8; SHORT_BYTES],
+    /// All of the key, where it is longer than `short`; else empty.
+    long: Vec<u8>,
 }
 
 impl Key {
     fn new(volume: u32, kind: u8) -> Key {
-        let mut key = Key { len: 0, bytes: [0; KEY_BYTES_MAX] };
+        let mut key = Key { len: 0, short: [0; SHORT_BYTES], long: Vec::new() };
         key.push(&volume.to_be_bytes());
         key.push(&[kind]);
         key
     }
 
-    /// What does not fit is cut off; names are bounded by `proto::Name`, so nothing that is stored ever is.
     fn push(&mut self, part: &[u8]) {
-        let end = (self.len + part.len()).min(KEY_BYTES_MAX);
-        self.bytes[self.len..end].copy_from_slice(&part[..end - self.len]);
+        let end = self.len + part.len();
+        if self.long.is_empty() && end <= SHORT_BYTES {
+            self.short[self.len..end].copy_from_slice(part);
+        } else {
+            if self.long.is_empty() {
+                self.long.reserve(KEY_BYTES_MAX.max(end));
+                self.long.extend_from_slice(&self.short[..self.len]);
+            }
+            self.long.extend_from_slice(part);
+        }
         self.len = end;
     }
 
@@ -104,12 +115,14 @@ impl Key {
 
     /// The first key after all that start with this one.
     pub fn end(&self) -> Key {
-        let mut end = *self;
+        let mut end = self.clone();
         while let Some(last) = end.len.checked_sub(1) {
-            if end.bytes[last] < 0xff {
-                end.bytes[last] += 1;
+            let byte = if end.long.is_empty() { &mut end.short[last] } else { &mut end.long[last] };
+            if *byte < 0xff {
+                *byte += 1;
                 break;
             }
+            end.long.truncate(last);
             end.len = last;
         }
         end
@@ -119,7 +132,7 @@ impl Key {
 impl Deref for Key {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        if self.long.is_empty() { &self.short[..self.len] } else { &self.long }
     }
 }
 
@@ -321,6 +334,10 @@ mod tests {
         assert!(*dentry(1, u64::MAX, b"x") < *prefix.end());
         assert!(*prefix.end() <= *Key::new(1, kind::DENTRY + 1));
         assert!(*slices(7, 4).end() == *slices(7, 5));
+        let long = dentry(1, 2, &[0xff; 255]);
+        assert_eq!(long.len(), KEY_BYTES_MAX);
+        assert_eq!(&long[SHORT_BYTES..], &[0xff; KEY_BYTES_MAX - SHORT_BYTES]);
+        assert!(*long < *long.end() && *long.end() <= *dentries(1, 2).end());
     }
 
     #[test]

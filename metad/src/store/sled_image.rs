@@ -59,8 +59,8 @@ impl SledImage {
     pub fn create(dir: &Path, cache_bytes: usize) -> Result<SledImage, StoreError> {
         let image = SledImage::with_handles(open_db(dir, cache_bytes)?);
         let mut batch = sled::Batch::default();
-        batch.insert(&FORMAT_KEY, &FORMAT.to_le_bytes());
-        batch.insert(&INDEX_KEY, &0_u64.to_le_bytes());
+        batch.insert(FORMAT_KEY, FORMAT.to_le_bytes());
+        batch.insert(INDEX_KEY, 0_u64.to_le_bytes());
         image.run("write the image's format", |db| db.apply_batch(batch))?;
         image.flush()?;
         Ok(image)
@@ -115,7 +115,7 @@ impl SledImage {
     /// sled failed.
     pub fn finish(&self, index: u64) -> Result<(), StoreError> {
         let mut batch = sled::Batch::default();
-        batch.insert(&INDEX_KEY, &index.to_le_bytes());
+        batch.insert(INDEX_KEY, index.to_le_bytes());
         self.run("write the image's index", |db| db.apply_batch(batch))?;
         self.flush()
     }
@@ -137,9 +137,13 @@ impl KvRead for SledImage {
         if start >= end {
             return Ok(());
         }
-        let mut pairs =
-            self.run("scan the image", |db| Ok(db.range::<&[u8], _>((Bound::Included(start), Bound::Excluded(end)))))?;
+        // Not bounded above: sled 1.0.0-alpha.124 looks for the end of a bounded range through all leaves that come after it.
+        let bounds = (Bound::Included(start), Bound::Unbounded);
+        let mut pairs = self.run("scan the image", |db| Ok(db.range::<&[u8], _>(bounds)))?;
         while let Some((key, value)) = guarded("scan the image", || pairs.next().transpose())? {
+            if &key[..] >= end {
+                break;
+            }
             if visit(&key, &value).is_break() {
                 break;
             }

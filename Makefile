@@ -1,0 +1,41 @@
+# What a contributor types. Nothing here needs more than Rust, a C compiler and fuse3; the demo installs or names what is missing.
+
+# Which build the demo and the benchmarks use: release or debug.
+PROFILE ?= release
+# Where `make bench` runs; a mounted directory.
+BENCH_DIR ?= target/demo/mnt
+
+.PHONY: help demo demo-stop test verify fix bench clean-test
+
+help:
+	@echo 'make demo        three nodes, a volume and a mount under target/demo, and a short tour'
+	@echo 'make demo-stop   leaves nothing of it behind'
+	@echo 'make test        everything that .ci/run runs'
+	@echo 'make verify      formatting, clippy, tidy; writes nothing'
+	@echo 'make fix         formats, and applies what clippy can fix by itself'
+	@echo 'make bench       benchmarks of the demo'"'"'s mount and cluster'
+	@echo 'make clean-test  what killed tests left behind'
+
+demo:
+	@PROFILE=$(PROFILE) deploy/demo.sh start
+
+demo-stop:
+	@deploy/demo.sh stop
+
+test:
+	@tests/run-all.sh
+
+verify:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test -p holdfast-tests --test tidy
+
+fix:
+	cargo fmt --all
+	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+bench: demo
+	. target/demo/env && holdfast bench-meta && holdfast bench $(BENCH_DIR)
+
+clean-test:
+	@tests/clean.sh

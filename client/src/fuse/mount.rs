@@ -1,0 +1,137 @@
+//! Mount: from a Vfs to a mounted directory, and back. Called by cli/mount.
+
+use crate::error::ClientError;
+use crate::fuse::adapter::{Adapter, CacheTtl, REQUEST_BYTES_MAX};
+use crate::fuse::notify::KernelNotifier;
+use crate::fuse::options::MountOptions;
+use crate::fuse::reply::InoMap;
+use crate::meta::MetaApi;
+use crate::vfs::Vfs;
+use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};
+use nix::mount::{MntFlags, umount2};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+/// Type in the mount table, behind "fuse.".
+pub const SUBTYPE: &str = "holdfast";
+/// Threads that read requests. More than cores: one that copies a large write holds up no lookup.
+const THREAD_COUNT: usize = 4;
+
+/// How to mount.
+#[derive(Clone, Debug)]
+pub struct MountConfig {
+    pub dir: PathBuf,
+    /// Source in the mount table: META, so that `mount -a` recognises it.
+    pub source: String,
+    pub options: MountOptions,
+    pub ttl: CacheTtl,
+}
+
+/// A mounted filesystem.
+#[derive(Debug)]
+pub struct Mounted {
+    dir: PathBuf,
+    unmounter: SessionUnmounter,
+    /// Answers when the kernel has let go of the mount.
+    ended: oneshot::Receiver<std::io::Result<()>>,
+}
+
+/// Mounts `vfs`; requests are served from now on.
+///
+/// # Errors
+/// Failed, with what the kernel or fusermount3 said.
+pub fn mount<M: MetaApi>(vfs: &Arc<Vfs<M>>, runtime: Handle, config: &MountConfig) -> Result<Mounted, ClientError> {
+    let map = InoMap { root: vfs.root() };
+    let adapter = Adapter::new(vfs.clone(), runtime, map, config.ttl);
+    let failed = |what: &str, error: &std::io::Error| {
+        ClientError::Failed(format!("cannot mount on {}: {what}{}", config.dir.display(), error.to_string().trim_end()))
+    };
+    let mut session = Session::new(adapter, &config.dir, &fuser_config(config)).map_err(|error| failed("", &error))?;
+    let notifier = KernelNotifier::start(session.notifier(), map).map_err(|error| failed("thread: ", &error))?;
+    vfs.set_kernel_cache(Box::new(notifier));
+    let unmounter = session.unmount_callable();
+    let (end, ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("fuse-session".into())
+        // The receiver is gone only if the program is about to exit.
+        .spawn(move || end.send(session.run()).unwrap_or_default())
+        .map_err(|error| failed("thread: ", &error))?;
+    Ok(Mounted { dir: config.dir.clone(), unmounter, ended })
+}
+
+fn fuser_config(config: &MountConfig) -> Config {
+    let root = nix::unistd::geteuid().is_root();
+    // fusermount3, which others than root go through, takes commas in a list of options only with a backslash.
+    let source = if root { config.source.clone() } else { config.source.replace(',', "\\,") };
+    let mut options = vec![
+        MountOption::FSName(source),
+        MountOption::CUSTOM(format!("subtype={SUBTYPE}")),
+        MountOption::DefaultPermissions,
+    ];
+    if config.options.read_only {
+        options.push(MountOption::RO);
+    }
+    let given = |wanted: &[MountOption]| config.options.flags.iter().any(|flag| wanted.contains(flag));
+    // As mount(8) has it; fuser's own default is nosuid, nodev.
+    if root && !given(&[MountOption::Suid, MountOption::NoSuid]) {
+        options.push(MountOption::Suid);
+    }
+    if root && !given(&[MountOption::Dev, MountOption::NoDev]) {
+        options.push(MountOption::Dev);
+    }
+    options.extend(config.options.flags.iter().cloned());
+    let mut fuser = Config::default();
+    fuser.mount_options = options;
+    fuser.acl = if root || config.options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    fuser.n_threads = Some(THREAD_COUNT);
+    fuser
+}
+
+impl Mounted {
+    /// Resolves when the mount is gone, by whoever's hand.
+    ///
+    /// # Errors
+    /// What the session ended with.
+    pub async fn ended(&mut self) -> std::io::Result<()> {
+        (&mut self.ended).await.unwrap_or_else(|_| Err(std::io::Error::other("the session's thread is gone")))
+    }
+
+    /// Takes the mount away; one that is busy is detached, so that nobody new comes in.
+    pub fn unmount(&mut self) {
+        let Err(error) = self.unmounter.unmount() else { return };
+        tracing::warn!(%error, "the mount is busy: detaching it");
+        if let Err(error) = detach(&self.dir) {
+            tracing::warn!(%error, "the mount could not be detached");
+        }
+    }
+}
+
+/// Lazy unmount, by the kernel or, for others than root, by fusermount3.
+///
+/// # Errors
+/// What fusermount3 said, or the kernel.
+pub fn detach(dir: &Path) -> std::io::Result<()> {
+    match umount2(dir, MntFlags::MNT_DETACH) {
+        Err(nix::errno::Errno::EPERM) => {
+            let done = std::process::Command::new("fusermount3").arg("-uz").arg(dir).output()?;
+            if done.status.success() {
+                return Ok(());
+            }
+            Err(std::io::Error::other(String::from_utf8_lossy(&done.stderr).trim().to_owned()))
+        }
+        done => done.map_err(Into::into),
+    }
+}
+
+/// Lets the kernel read ahead as much as one request takes. Only root may, and only where /sys is writable: a matter of speed.
+pub fn raise_readahead(dir: &Path) {
+    let Ok(metadata) = std::fs::metadata(dir) else { return };
+    let (major, minor) = (libc::major(metadata.dev()), libc::minor(metadata.dev()));
+    let file = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
+    if let Err(error) = std::fs::write(&file, (REQUEST_BYTES_MAX >> 10).to_string()) {
+        tracing::debug!(file, %error, "the kernel's read-ahead stays as it is");
+    }
+}

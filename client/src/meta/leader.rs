@@ -1,0 +1,211 @@
+//! Finding the leader: every node known is asked at once, each again after a short pause of its own, until one says of itself that
+//! it leads. A node that hangs delays nobody. The stream that asked is the stream that is used. Called by meta::stream.
+
+use super::channel::{self, AttachError};
+use super::retry::probe_pause;
+use super::stream::{Link, Outbound};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use holdfast_proto::pb;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tonic::Streaming;
+use tonic::transport::Channel;
+use tracing::{debug, info, warn};
+
+/// A node that takes the connection and says nothing for this long is asked anew.
+const WELCOME_TIMEOUT: Duration = Duration::from_millis(1_000);
+
+/// A stream to the leader, of which nothing has been used yet.
+#[derive(Debug)]
+pub struct Attached {
+    pub addr: String,
+    pub inbound: Streaming<pb::ServerFrame>,
+    /// Names the outbound stream.
+    pub stream: u64,
+    /// Lets the outbound stream take from the queue.
+    pub gate: oneshot::Sender<()>,
+}
+
+/// What is known of the nodes: their addresses, and what each said last.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    said: Mutex<BTreeMap<String, String>>,
+    /// The cluster's id, once heard: nodes of another one are not ours.
+    cluster: Mutex<String>,
+}
+
+const NOT_REACHABLE: &str = "not reachable";
+
+impl Nodes {
+    pub fn new(addrs: &[String]) -> Nodes {
+        let said = addrs.iter().map(|addr| (addr.clone(), NOT_REACHABLE.to_owned())).collect();
+        Nodes { said: Mutex::new(said), cluster: Mutex::default() }
+    }
+
+    pub fn addrs(&self) -> Vec<String> {
+        self.said.lock().keys().cloned().collect()
+    }
+
+    fn note(&self, addr: &str, what: String) {
+        self.said.lock().insert(addr.to_owned(), what);
+    }
+
+    /// Adds an address that a node named; whether it was new.
+    fn learn(&self, addr: &str) -> bool {
+        let mut said = self.said.lock();
+        if addr.is_empty() || said.contains_key(addr) {
+            return false;
+        }
+        said.insert(addr.to_owned(), NOT_REACHABLE.to_owned());
+        true
+    }
+
+    /// Whether a node belongs to the cluster that we began with.
+    fn ours(&self, cluster: &str) -> bool {
+        let mut known = self.cluster.lock();
+        if known.is_empty() {
+            cluster.clone_into(&mut known);
+        }
+        cluster.is_empty() || *known == cluster
+    }
+
+    /// Why nobody answers, for a person.
+    pub fn trouble(&self) -> String {
+        let said = self.said.lock();
+        if said.values().all(|what| what == NOT_REACHABLE) {
+            let addrs: Vec<&str> = said.keys().map(String::as_str).collect();
+            return format!("no metadata node of {} answers; are they running?", addrs.join(","));
+        }
+        let lines: Vec<String> = said.iter().map(|(addr, what)| format!("{addr} {what}")).collect();
+        format!("no leader among the metadata nodes; are most of them running? ({})", lines.join(", "))
+    }
+}
+
+/// Asks until a leader answers. `exclude` is the node that is suspected; `hint` one that another named.
+pub async fn find(link: &Arc<Link>, exclude: Option<String>, hint: Option<String>) -> Attached {
+    let started = Instant::now();
+    if let Some(hint) = hint {
+        link.nodes.learn(&hint);
+    }
+    let mut rounds = FuturesUnordered::new();
+    for addr in link.nodes.addrs() {
+        if Some(&addr) != exclude.as_ref() {
+            rounds.push(round(link.clone(), addr, None, Duration::ZERO));
+        }
+    }
+    while let Some(done) = rounds.next().await {
+        match done.result {
+            Ok((welcome, attached)) => {
+                if welcome.is_leader {
+                    info!(addr = done.addr, node = welcome.node, "attached to the leader");
+                    return attached;
+                }
+                debug!(addr = done.addr, leader = welcome.leader, "does not lead");
+                if link.nodes.learn(&welcome.leader) && Some(&welcome.leader) != exclude.as_ref() {
+                    rounds.push(round(link.clone(), welcome.leader, None, Duration::ZERO));
+                }
+                link.nodes.note(&done.addr, "does not lead".to_owned());
+            }
+            Err(error) => {
+                debug!(addr = done.addr, %error, "cannot be asked");
+                link.nodes.note(&done.addr, error.to_string());
+            }
+        }
+        let pause = probe_pause(started.elapsed(), rand::random());
+        rounds.push(round(link.clone(), done.addr, done.channel, pause));
+    }
+    // The only node there is is the suspected one.
+    std::future::pending().await
+}
+
+struct Round {
+    addr: String,
+    /// Used again where it worked.
+    channel: Option<Channel>,
+    result: Result<(pb::Welcome, Attached), AttachError>,
+}
+
+async fn round(link: Arc<Link>, addr: String, channel: Option<Channel>, pause: Duration) -> Round {
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
+    }
+    let asked = tokio::time::timeout(WELCOME_TIMEOUT, ask(&link, &addr, channel)).await;
+    match asked {
+        Ok(Ok((channel, welcome, attached))) => Round { addr, channel: Some(channel), result: Ok((welcome, attached)) },
+        Ok(Err(error)) => Round { addr, channel: None, result: Err(error) },
+        Err(_) => Round { addr, channel: None, result: Err(AttachError::Silent) },
+    }
+}
+
+async fn ask(
+    link: &Arc<Link>,
+    addr: &str,
+    channel: Option<Channel>,
+) -> Result<(Channel, pb::Welcome, Attached), AttachError> {
+    let channel = match channel {
+        Some(channel) => channel,
+        None => connect(link, addr).await?,
+    };
+    let (gate, opened) = oneshot::channel();
+    let outbound = Outbound::new(link.clone(), opened);
+    let stream = outbound.id();
+    let (welcome, inbound) = channel::attach(channel.clone(), outbound).await?;
+    if !link.nodes.ours(&welcome.cluster) {
+        warn!(addr, cluster = welcome.cluster, "belongs to another cluster");
+        return Err(AttachError::Stream("belongs to another cluster; correct META".to_owned()));
+    }
+    Ok((channel, welcome, Attached { addr: addr.to_owned(), inbound, stream, gate }))
+}
+
+async fn connect(link: &Link, addr: &str) -> Result<Channel, AttachError> {
+    let tls = link.config.tls.as_ref();
+    let endpoint = channel::endpoint(addr, tls).map_err(|error| AttachError::Stream(error.to_string()))?;
+    endpoint.connect().await.map_err(|error| {
+        debug!(addr, ?error, "connect");
+        AttachError::Connect
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes() -> Nodes {
+        Nodes::new(&["a:1".to_owned(), "b:2".to_owned()])
+    }
+
+    #[test]
+    fn when_nobody_is_there_the_message_names_all_and_asks_the_right_question() {
+        assert_eq!(nodes().trouble(), "no metadata node of a:1,b:2 answers; are they running?");
+    }
+
+    #[test]
+    fn when_some_are_there_the_message_says_what_each_said() {
+        let nodes = nodes();
+        nodes.note("b:2", "does not lead".to_owned());
+        assert!(nodes.trouble().contains("(a:1 not reachable, b:2 does not lead)"), "{}", nodes.trouble());
+    }
+
+    #[test]
+    fn addresses_are_learnt_once() {
+        let nodes = nodes();
+        assert!(!nodes.learn(""));
+        assert!(!nodes.learn("a:1"));
+        assert!(nodes.learn("c:3"));
+        assert!(!nodes.learn("c:3"));
+        assert_eq!(nodes.addrs(), ["a:1", "b:2", "c:3"]);
+    }
+
+    #[test]
+    fn a_node_of_another_cluster_is_not_ours_and_one_without_cluster_may_be() {
+        let nodes = nodes();
+        assert!(nodes.ours("aa"));
+        assert!(nodes.ours(""));
+        assert!(!nodes.ours("bb"));
+        assert!(nodes.ours("aa"));
+    }
+}

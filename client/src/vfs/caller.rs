@@ -1,0 +1,68 @@
+//! Caller: who asks, as the kernel says, and when their supplementary groups are worth a look into /proc.
+//! Called by fuse/adapter (which makes them) and by the operations.
+
+use holdfast_proto::pb;
+
+/// Set-group-ID, the one mode bit whose rule asks for supplementary groups (chmod(2)).
+const S_ISGID: u32 = libc::S_ISGID;
+
+/// Filesystem uid and gid, and the thread, of the process that made the system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub uid: u32,
+    pub gid: u32,
+    pub pid: u32,
+}
+
+impl Caller {
+    /// The mount itself: used for what the kernel has already allowed.
+    pub const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+
+    pub fn creds(&self) -> pb::Creds {
+        pb::Creds { uid: self.uid, gid: self.gid, groups: Vec::new() }
+    }
+
+    /// Credentials for giving an inode `mode`. Only a set-group-ID bit asks whether the caller belongs to a group, and root is
+    /// not asked: a look into /proc costs as much as the rest of a create on the client.
+    pub fn creds_for_mode(&self, mode: u32) -> pb::Creds {
+        self.creds_with_groups_if(mode & S_ISGID != 0)
+    }
+
+    /// Credentials for what asks for write permission or for membership: setattr, and checks that the kernel did not make.
+    pub fn creds_with_groups(&self) -> pb::Creds {
+        self.creds_with_groups_if(true)
+    }
+
+    fn creds_with_groups_if(&self, needed: bool) -> pb::Creds {
+        let groups = if needed && self.uid != 0 && self.pid != 0 { groups_of(self.pid) } else { Vec::new() };
+        pb::Creds { uid: self.uid, gid: self.gid, groups }
+    }
+}
+
+/// Supplementary groups of a thread; none where it is gone or hidden, which can only refuse more.
+fn groups_of(pid: u32) -> Vec<u32> {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).map(|status| parse_groups(&status)).unwrap_or_default()
+}
+
+fn parse_groups(status: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Groups:"));
+    line.map(|line| line.split_ascii_whitespace().filter_map(|gid| gid.parse().ok()).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_read_from_the_status_file() {
+        assert_eq!(parse_groups("Name:\tx\nGroups:\t4 24 1000 \nVmPeak:\t1 kB\n"), [4, 24, 1000]);
+        assert_eq!(parse_groups("Name:\tx\nGroups:\t\n"), [0u32; 0]);
+        assert_eq!(parse_groups(""), [0u32; 0]);
+    }
+
+    #[test]
+    fn root_is_never_asked_for_groups() {
+        let own = Caller { pid: std::process::id(), ..Caller::ROOT };
+        assert!(own.creds_with_groups().groups.is_empty());
+    }
+}

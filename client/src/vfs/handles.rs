@@ -1,0 +1,331 @@
+//! Handles: what is open on this mount. Pure: no await, no clock, no I/O; the table of files and directories by handle number, the
+//! count of opens by inode (orphan questions ask it), creates on their way, and the data version each inode had when it was
+//! opened last. Called by vfs and its operations.
+
+use crate::data::OpenFile;
+use crate::vfs::dir_stream::DirStream;
+use holdfast_proto::{FsErrno, pb};
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Inodes whose data version is remembered after their last close, at least (twice that at most).
+const VERSIONS_MAX: usize = 32 * 1024;
+
+/// Number of an open file or directory, as the kernel keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fh(pub u64);
+
+/// One open of a file.
+#[derive(Debug)]
+pub struct FileHandle {
+    pub ino: u64,
+    pub file: Arc<OpenFile>,
+    pub writable: bool,
+    /// Text served in pieces by `info`, made at its first piece.
+    pub info: Mutex<Option<Arc<str>>>,
+}
+
+/// One open of a directory.
+#[derive(Debug)]
+pub struct DirHandle {
+    pub ino: u64,
+    pub stream: tokio::sync::Mutex<DirStream>,
+}
+
+/// What the end of an open means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// Others are open, or nobody has asked about the inode.
+    Plain,
+    /// It was the last one, and the server was told that this session holds the inode.
+    LastOfHeld,
+}
+
+#[derive(Debug, Default)]
+struct Opens {
+    count: u32,
+    held: bool,
+    /// Client's clock at the last write: what stat shows until a commit has brought the server's.
+    written: Option<pb::TimeSpec>,
+}
+
+#[derive(Debug, Default)]
+struct Creates {
+    next: u64,
+    under_way: BTreeSet<u64>,
+}
+
+/// Newest data version known of an inode, forgotten in two generations so that its size is bounded.
+#[derive(Debug, Default)]
+struct Versions {
+    young: HashMap<u64, u64>,
+    old: HashMap<u64, u64>,
+}
+
+impl Versions {
+    fn get(&self, ino: u64) -> Option<u64> {
+        self.young.get(&ino).or_else(|| self.old.get(&ino)).copied()
+    }
+
+    fn put(&mut self, ino: u64, version: u64) {
+        if self.young.len() >= VERSIONS_MAX {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(ino, version);
+    }
+
+    fn remove(&mut self, ino: u64) {
+        self.young.remove(&ino);
+        self.old.remove(&ino);
+    }
+}
+
+/// The table of one mount.
+#[derive(Debug, Default)]
+pub struct Handles {
+    next_fh: AtomicU64,
+    files: RwLock<HashMap<Fh, Arc<FileHandle>>>,
+    dirs: RwLock<HashMap<Fh, Arc<DirHandle>>>,
+    opens: Mutex<HashMap<u64, Opens>>,
+    creates: Mutex<Creates>,
+    create_ended: tokio::sync::Notify,
+    /// What the kernel's pages are, of inodes opened here.
+    versions: Mutex<Versions>,
+    /// What this mount itself has committed: attributes that are older were overtaken on their way.
+    committed: Mutex<Versions>,
+}
+
+impl Handles {
+    fn fresh_fh(&self) -> Fh {
+        // From 1: a handle number of 0 in a trace always means "none".
+        Fh(self.next_fh.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub fn insert_file(&self, ino: u64, file: Arc<OpenFile>, writable: bool) -> Fh {
+        let fh = self.fresh_fh();
+        self.files.write().insert(fh, Arc::new(FileHandle { ino, file, writable, info: Mutex::new(None) }));
+        fh
+    }
+
+    /// # Errors
+    /// EBADF for a number that is not open.
+    pub fn file(&self, fh: Fh) -> Result<Arc<FileHandle>, FsErrno> {
+        self.files.read().get(&fh).cloned().ok_or(FsErrno::BadF)
+    }
+
+    pub fn remove_file(&self, fh: Fh) -> Option<Arc<FileHandle>> {
+        self.files.write().remove(&fh)
+    }
+
+    /// Empties the table, oldest open first.
+    pub fn take_files(&self) -> Vec<(Fh, Arc<FileHandle>)> {
+        let mut files: Vec<_> = self.files.write().drain().collect();
+        files.sort_unstable_by_key(|(fh, _)| *fh);
+        files
+    }
+
+    pub fn insert_dir(&self, ino: u64) -> Fh {
+        let fh = self.fresh_fh();
+        self.dirs.write().insert(fh, Arc::new(DirHandle { ino, stream: Default::default() }));
+        fh
+    }
+
+    /// # Errors
+    /// EBADF for a number that is not open.
+    pub fn dir(&self, fh: Fh) -> Result<Arc<DirHandle>, FsErrno> {
+        self.dirs.read().get(&fh).cloned().ok_or(FsErrno::BadF)
+    }
+
+    pub fn remove_dir(&self, fh: Fh) {
+        self.dirs.write().remove(&fh);
+    }
+
+    /// Call before the open query is sent.
+    pub fn begin_open(&self, ino: u64) {
+        self.opens.lock().entry(ino).or_default().count += 1;
+    }
+
+    pub fn end_open(&self, ino: u64) -> Opening {
+        let mut opens = self.opens.lock();
+        let Some(open) = opens.get_mut(&ino) else { return Opening::Plain };
+        open.count = open.count.saturating_sub(1);
+        if open.count > 0 {
+            return Opening::Plain;
+        }
+        let held = open.held;
+        opens.remove(&ino);
+        if held { Opening::LastOfHeld } else { Opening::Plain }
+    }
+
+    /// Those of `inos` that are open here, marked as held: their last close will say `LastOfHeld`.
+    pub fn hold(&self, inos: &[u64]) -> Vec<u64> {
+        let mut opens = self.opens.lock();
+        let mut held = Vec::new();
+        for ino in inos {
+            if let Some(open) = opens.get_mut(ino) {
+                open.held = true;
+                held.push(*ino);
+            }
+        }
+        held
+    }
+
+    /// The session has ended, and with it all holds. Returns the inodes that are open.
+    pub fn forget_session(&self) -> Vec<u64> {
+        *self.versions.lock() = Versions::default();
+        let mut opens = self.opens.lock();
+        opens.values_mut().for_each(|open| open.held = false);
+        opens.keys().copied().collect()
+    }
+
+    /// The data of `ino` is at `version` by a commit of this mount.
+    pub fn committed(&self, ino: u64, version: u64) {
+        self.committed.lock().put(ino, version);
+    }
+
+    /// Whether attributes with this data version were read before a commit of our own.
+    pub fn overtaken(&self, ino: u64, version: u64) -> bool {
+        self.committed.lock().get(ino).is_some_and(|committed| committed > version)
+    }
+
+    pub fn is_open(&self, ino: u64) -> bool {
+        self.opens.lock().contains_key(&ino)
+    }
+
+    pub fn wrote(&self, ino: u64, now: pb::TimeSpec) {
+        if let Some(open) = self.opens.lock().get_mut(&ino) {
+            open.written = Some(now);
+        }
+    }
+
+    pub fn written(&self, ino: u64) -> Option<pb::TimeSpec> {
+        self.opens.lock().get(&ino).and_then(|open| open.written)
+    }
+
+    /// A create is sent; the inode it makes is not known before its reply. Give the ticket back with `end_create`.
+    pub fn begin_create(&self) -> u64 {
+        let mut creates = self.creates.lock();
+        let ticket = creates.next;
+        creates.next += 1;
+        creates.under_way.insert(ticket);
+        ticket
+    }
+
+    /// The reply is here, and what it opened has been counted.
+    pub fn end_create(&self, ticket: u64) {
+        self.creates.lock().under_way.remove(&ticket);
+        self.create_ended.notify_waiters();
+    }
+
+    /// Waits until every create that is under way now has ended: only then is "not open here" true of all inodes.
+    pub async fn creates_settled(&self) {
+        let until = self.creates.lock().next;
+        loop {
+            let ended = self.create_ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if self.creates.lock().under_way.first().is_none_or(|first| *first >= until) {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Whether the kernel's pages of `ino` are still those of `version`: nothing was committed since the last open here.
+    /// Notes `version` for the next time.
+    pub fn same_version(&self, ino: u64, version: u64) -> bool {
+        let mut versions = self.versions.lock();
+        let same = versions.get(ino) == Some(version);
+        if !same {
+            versions.put(ino, version);
+        }
+        same
+    }
+
+    /// The kernel's pages may hold what was lost: the next open must drop them.
+    pub fn forget_version(&self, ino: u64) {
+        self.versions.lock().remove(ino);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_on_its_way_is_held_and_its_end_releases_it() {
+        let handles = Handles::default();
+        handles.begin_open(7);
+        assert_eq!(handles.hold(&[6, 7, 8]), [7]);
+        handles.begin_open(7);
+        assert_eq!(handles.end_open(7), Opening::Plain);
+        assert_eq!(handles.end_open(7), Opening::LastOfHeld);
+        assert!(!handles.is_open(7));
+    }
+
+    #[test]
+    fn a_close_that_nobody_asked_about_is_plain() {
+        let handles = Handles::default();
+        handles.begin_open(7);
+        assert_eq!(handles.end_open(7), Opening::Plain);
+        assert_eq!(handles.end_open(7), Opening::Plain);
+    }
+
+    #[test]
+    fn the_end_of_the_session_drops_holds_and_versions_but_not_opens() {
+        let handles = Handles::default();
+        handles.begin_open(7);
+        handles.hold(&[7]);
+        assert!(!handles.same_version(7, 3));
+        assert_eq!(handles.forget_session(), [7]);
+        assert!(!handles.same_version(7, 3));
+        assert_eq!(handles.end_open(7), Opening::Plain);
+    }
+
+    #[test]
+    fn pages_are_kept_only_for_the_version_of_the_last_open() {
+        let handles = Handles::default();
+        assert!(!handles.same_version(7, 3));
+        assert!(handles.same_version(7, 3));
+        assert!(!handles.same_version(7, 4));
+        handles.forget_version(7);
+        assert!(!handles.same_version(7, 4));
+    }
+
+    #[test]
+    fn remembered_versions_are_bounded() {
+        let mut versions = Versions::default();
+        for ino in 0..4 * VERSIONS_MAX as u64 {
+            versions.put(ino, 1);
+        }
+        assert!(versions.young.len() + versions.old.len() <= 2 * VERSIONS_MAX);
+        assert_eq!(versions.get(4 * VERSIONS_MAX as u64 - 1), Some(1));
+    }
+
+    #[test]
+    fn numbers_that_are_not_open_are_ebadf() {
+        let handles = Handles::default();
+        assert_eq!(handles.file(Fh(1)).err(), Some(FsErrno::BadF));
+        let fh = handles.insert_dir(5);
+        assert_eq!(handles.dir(fh).map(|dir| dir.ino), Ok(5));
+        handles.remove_dir(fh);
+        assert_eq!(handles.dir(fh).err(), Some(FsErrno::BadF));
+    }
+
+    #[tokio::test]
+    async fn settling_waits_for_creates_that_began_before_and_for_no_other() {
+        let handles = Arc::new(Handles::default());
+        let before = handles.begin_create();
+        let settled = tokio::spawn({
+            let handles = handles.clone();
+            async move { handles.creates_settled().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!settled.is_finished());
+        let _after = handles.begin_create();
+        handles.end_create(before);
+        assert!(settled.await.is_ok());
+    }
+}

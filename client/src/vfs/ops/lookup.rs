@@ -1,0 +1,17 @@
+//! Lookup: a name in a directory becomes an inode with its attributes, in one round trip. Called by fuse/adapter.
+
+use crate::error::ClientError;
+use crate::meta::MetaApi;
+use crate::vfs::{Caller, Vfs, attr_of, wire_name};
+use bytes::Bytes;
+use holdfast_proto::pb;
+
+impl<M: MetaApi> Vfs<M> {
+    /// # Errors
+    /// ENOENT, ENOTDIR, ENAMETOOLONG.
+    pub async fn lookup(&self, caller: Caller, parent: u64, name: Bytes) -> Result<pb::Attr, ClientError> {
+        let ask = pb::LookupQuery { parent, name: wire_name(name)? };
+        let answer = self.meta.query(&caller.creds(), ask).await?;
+        self.settle_attr(&caller, attr_of(answer.reply)?).await
+    }
+}

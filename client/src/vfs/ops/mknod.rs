@@ -1,0 +1,36 @@
+//! Mknod: fifos, sockets, devices, and plain files by mknod(2). Called by fuse/adapter.
+
+use crate::error::ClientError;
+use crate::meta::MetaApi;
+use crate::vfs::{Caller, Vfs, attr_of, wire_name};
+use bytes::Bytes;
+use holdfast_proto::FsErrno;
+use holdfast_proto::pb::{self, FileKind};
+
+impl<M: MetaApi> Vfs<M> {
+    /// `mode` with the type bits of stat(2).
+    ///
+    /// # Errors
+    /// EINVAL for a type that mknod(2) does not make; else as mkdir.
+    pub async fn mknod(
+        &self,
+        caller: Caller,
+        parent: u64,
+        name: Bytes,
+        mode: u32,
+        rdev: u32,
+    ) -> Result<pb::Attr, ClientError> {
+        self.writable()?;
+        let kind = match mode & libc::S_IFMT {
+            libc::S_IFREG | 0 => FileKind::Regular,
+            libc::S_IFIFO => FileKind::Fifo,
+            libc::S_IFSOCK => FileKind::Socket,
+            libc::S_IFCHR => FileKind::Char,
+            libc::S_IFBLK => FileKind::Block,
+            _ => return Err(FsErrno::Inval.into()),
+        };
+        let mode = mode & 0o7777;
+        let op = pb::MknodOp { parent, name: wire_name(name)?, mode, kind: kind as i32, rdev };
+        attr_of(self.meta.mutate(&caller.creds_for_mode(mode), op).await?.reply)
+    }
+}

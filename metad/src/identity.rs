@@ -1,0 +1,219 @@
+//! Who owns a data directory: a lock against a second process, and a file that says which node of which cluster it belongs to.
+//! Called once at start by server, and by rpc/raft_service when a new node learns its cluster.
+//!
+//! ```text
+//! IDENTITY   holdfast-metad-identity
+//!            format = 1
+//!            node = 2
+//!            cluster = 32 hex digits, or empty while unknown
+//!            crc32c = 8 hex digits, of all lines before
+//! ```
+
+use crc_fast::CrcAlgorithm;
+use nix::fcntl::{Flock, FlockArg};
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The format of the data directory as a whole. A higher one was written by a newer metad.
+pub const FORMAT: u64 = 1;
+const TITLE: &str = "holdfast-metad-identity";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterId(pub u128);
+
+impl ClusterId {
+    pub fn random() -> ClusterId {
+        ClusterId(rand::random())
+    }
+
+    pub fn parse(text: &str) -> Option<ClusterId> {
+        let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        digits.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(ClusterId)
+    }
+}
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("data directory {path} is in use by another metad process")]
+    Locked { path: PathBuf },
+    #[error("data directory {path} belongs to node {found}, but this is node {wanted}: check --id and --data-dir")]
+    OtherNode { path: PathBuf, found: u64, wanted: u64 },
+    #[error("data directory {path} has format {found}, and this metad knows up to {FORMAT}: start a newer metad")]
+    Newer { path: PathBuf, found: u64 },
+    #[error(
+        "{path} is damaged ({detail}): restore it, or empty the data directory to let this node heal from its peers"
+    )]
+    Damaged { path: PathBuf, detail: &'static str },
+    #[error("{doing} {path}")]
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Owns the directory until it is dropped.
+pub struct Identity {
+    dir: PathBuf,
+    node: u64,
+    cluster: Option<ClusterId>,
+    _lock: Flock<File>,
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
+    let path = path.to_owned();
+    move |source| IdentityError::Io { doing, path, source }
+}
+
+impl Identity {
+    /// Takes the directory for `node`, making it where there is none.
+    ///
+    /// # Errors
+    /// Another process has it, it belongs to another node or a newer metad, or its identity cannot be read.
+    pub fn open(dir: &Path, node: u64) -> Result<Identity, IdentityError> {
+        std::fs::create_dir_all(dir).map_err(io_error("create data directory", dir))?;
+        let lock = lock(dir)?;
+        let path = dir.join("IDENTITY");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Some(String::new()),
+            Err(error) => return Err(io_error("read", &path)(error)),
+        };
+        let mut identity = Identity { dir: dir.to_owned(), node, cluster: None, _lock: lock };
+        match text {
+            None => identity.write()?,
+            Some(text) => identity.cluster = parse(&path, &text, node)?,
+        }
+        Ok(identity)
+    }
+
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
+    }
+
+    /// Joins a cluster, durably.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_cluster(&mut self, cluster: ClusterId) -> Result<(), IdentityError> {
+        self.cluster = Some(cluster);
+        self.write()
+    }
+
+    fn write(&self) -> Result<(), IdentityError> {
+        let cluster = self.cluster.map(|cluster| cluster.to_string()).unwrap_or_default();
+        let body = format!("{TITLE}\nformat = {FORMAT}\nnode = {}\ncluster = {cluster}\n", self.node);
+        let text = format!("{body}crc32c = {:08x}\n", checksum(&body));
+        let (part, path) = (self.dir.join("IDENTITY.part"), self.dir.join("IDENTITY"));
+        replace_durably(&part, &path, text.as_bytes()).map_err(io_error("write", &path))
+    }
+}
+
+fn replace_durably(part: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(part)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(part, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn lock(dir: &Path) -> Result<Flock<File>, IdentityError> {
+    let path = dir.join("LOCK");
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io_error("open", &path))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => IdentityError::Locked { path: dir.to_owned() },
+        errno => io_error("lock", &path)(errno.into()),
+    })
+}
+
+fn checksum(body: &str) -> u32 {
+    crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, body.as_bytes()) as u32
+}
+
+fn parse(path: &Path, text: &str, node: u64) -> Result<Option<ClusterId>, IdentityError> {
+    let damaged = |detail| IdentityError::Damaged { path: path.to_owned(), detail };
+    let crc_at = text.find("crc32c = ").ok_or_else(|| damaged("no checksum"))?;
+    let (body, crc) = text.split_at(crc_at);
+    let field = |name: &str| body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
+    if !body.starts_with(TITLE) {
+        return Err(damaged("not an identity"));
+    }
+    // A newer format may have other lines; its number is all that is asked of it.
+    let format = field("format").and_then(|value| value.parse().ok()).ok_or_else(|| damaged("no format"))?;
+    if format > FORMAT {
+        return Err(IdentityError::Newer { path: path.with_file_name(""), found: format });
+    }
+    let stored = crc.trim_end().strip_prefix("crc32c = ").and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    if stored != Some(checksum(body)) {
+        return Err(damaged("checksum differs"));
+    }
+    let found = field("node").and_then(|value| value.parse().ok()).ok_or_else(|| damaged("no node"))?;
+    if found != node {
+        return Err(IdentityError::OtherNode { path: path.with_file_name(""), found, wanted: node });
+    }
+    match field("cluster").unwrap_or_default() {
+        "" => Ok(None),
+        cluster => ClusterId::parse(cluster).map(Some).ok_or_else(|| damaged("cluster id")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_survives_and_refuses_another_node() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let cluster = ClusterId::random();
+        let mut first = Identity::open(dir.path(), 2).expect("fresh");
+        assert_eq!(first.cluster(), None);
+        first.set_cluster(cluster).expect("write");
+        drop(first);
+        assert_eq!(Identity::open(dir.path(), 2).expect("own").cluster(), Some(cluster));
+        assert!(matches!(Identity::open(dir.path(), 3), Err(IdentityError::OtherNode { found: 2, wanted: 3, .. })));
+    }
+
+    #[test]
+    fn a_directory_has_one_owner_at_a_time() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let held = Identity::open(dir.path(), 1).expect("fresh");
+        assert!(matches!(Identity::open(dir.path(), 1), Err(IdentityError::Locked { .. })));
+        drop(held);
+        assert!(Identity::open(dir.path(), 1).is_ok());
+    }
+
+    #[test]
+    fn every_damaged_byte_is_noticed() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        drop(Identity::open(dir.path(), 1).expect("fresh"));
+        let path = dir.path().join("IDENTITY");
+        let whole = std::fs::read(&path).expect("read");
+        for at in 0..whole.len() - 1 {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x04;
+            std::fs::write(&path, &damaged).expect("write");
+            assert!(Identity::open(dir.path(), 1).is_err(), "byte {at}");
+        }
+        std::fs::write(&path, b"").expect("write");
+        assert!(matches!(Identity::open(dir.path(), 1), Err(IdentityError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_name() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::write(dir.path().join("IDENTITY"), format!("{TITLE}\nformat = 9\nnew = x\ncrc32c = 0\n"))
+            .expect("write");
+        assert!(matches!(Identity::open(dir.path(), 1), Err(IdentityError::Newer { found: 9, .. })));
+    }
+}

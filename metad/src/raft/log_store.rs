@@ -1,0 +1,352 @@
+//! Raft's log, vote and committed index in one WAL (crate raft-log), with group commit: one flush is in flight, and everything
+//! appended meanwhile shares the next fdatasync. Called by openraft only.
+//!
+//! After a write or flush has failed nobody knows what is on disk: the store is poisoned, every later call fails, Raft stops and
+//! with it the process.
+
+use super::tail_ring::TailRing;
+use super::types::{Entry, LogId, TypeConfig, Vote};
+use super::wal_types::{WalTypes, WalVote, entry_from_wal, entry_to_wal};
+use crate::error::Fatal;
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::{OptionalSend, RaftLogReader};
+use parking_lot::{Mutex, MutexGuard};
+use raft_log::api::raft_log_writer::RaftLogWriter;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, Range, RangeBounds};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Bytes and records after which the WAL starts a new file. Small, because closing one evicts its part of the WAL's cache at once.
+const CHUNK_BYTES_MAX: usize = 64 << 20;
+const CHUNK_RECORDS_MAX: usize = 64 * 1024;
+/// What the WAL itself caches; our tail ring serves the hot reads.
+const CACHE_ITEMS_MAX: usize = 1024;
+const CACHE_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of payload one read hands to replication.
+const READ_BYTES_MAX: usize = 2 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LogStoreError {
+    #[error("open raft log {path}")]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct LogStoreOptions {
+    /// Whether a flush reaches the disk. Off in tests only.
+    pub sync: bool,
+}
+
+type RaftLog = raft_log::RaftLog<WalTypes>;
+
+enum Waiter {
+    Append(IOFlushed<TypeConfig>),
+    Direct(tokio::sync::oneshot::Sender<io::Result<()>>),
+}
+
+impl Waiter {
+    fn complete(self, result: io::Result<()>) {
+        match self {
+            Waiter::Append(flushed) => flushed.io_completed(result),
+            // Whoever asked may have gone; the flush happened all the same.
+            Waiter::Direct(sender) => drop(sender.send(result)),
+        }
+    }
+}
+
+struct State {
+    fatal: Fatal,
+    log: RaftLog,
+    ring: TailRing,
+    flushing: bool,
+    /// Appended after the flush in flight began: the next flush is theirs.
+    waiting: Vec<Waiter>,
+    poisoned: Option<String>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    sync: bool,
+}
+
+/// The callback of one flush: answers those it covered, and starts the next.
+pub struct FlushCallback {
+    waiters: Vec<Waiter>,
+    inner: Option<Arc<Inner>>,
+    started: Instant,
+}
+
+impl Drop for FlushCallback {
+    fn drop(&mut self) {
+        // Callbacks die on the WAL's worker, which the log joins when it is dropped: the last owner must be another thread.
+        if let Some(inner) = self.inner.take().and_then(Arc::into_inner) {
+            std::thread::spawn(move || drop(inner));
+        }
+    }
+}
+
+impl raft_log::Callback for FlushCallback {
+    fn send(mut self, result: io::Result<()>) {
+        metrics::histogram!(crate::metrics::WAL_FLUSH_SECONDS).record(self.started.elapsed().as_secs_f64());
+        let waiters = std::mem::take(&mut self.waiters);
+        let Some(inner) = &self.inner else { return };
+        if let Err(error) = &result {
+            inner.state.lock().poison("flush raft log", error);
+        }
+        for waiter in waiters {
+            waiter.complete(copy_result(&result));
+        }
+        let mut state = inner.state.lock();
+        let waiting = std::mem::take(&mut state.waiting);
+        state.flushing = false;
+        if !waiting.is_empty() {
+            inner.start_flush(&mut state, waiting);
+        }
+    }
+}
+
+fn copy_result(result: &io::Result<()>) -> io::Result<()> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+    }
+}
+
+impl State {
+    fn poison(&mut self, doing: &str, error: &io::Error) {
+        if self.poisoned.is_none() {
+            tracing::error!(%error, doing, "raft log failed; this node stops");
+            let why = format!("{doing}: {error}");
+            self.fatal.raise(why.clone());
+            self.poisoned = Some(why);
+        }
+    }
+
+    fn healthy(&self) -> io::Result<()> {
+        match &self.poisoned {
+            Some(why) => Err(io::Error::other(format!("raft log is poisoned: {why}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs one change of the log; a failure poisons.
+    fn change<T>(&mut self, doing: &str, change: impl FnOnce(&mut RaftLog) -> io::Result<T>) -> io::Result<T> {
+        self.healthy()?;
+        let result = change(&mut self.log);
+        if let Err(error) = &result {
+            self.poison(doing, error);
+        }
+        result
+    }
+
+    fn next_index(&self) -> u64 {
+        self.log.log_state().last().map_or(0, |id| id.index + 1)
+    }
+
+    fn read(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        if let Some(entries) = self.ring.read(range.clone(), self.next_index(), bytes_max) {
+            return Ok(entries);
+        }
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for pair in self.log.read(range.start, range.end) {
+            let (id, payload) = pair?;
+            bytes += payload.data.len();
+            entries.push(entry_from_wal(&id, payload)?);
+            if bytes > bytes_max {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+}
+
+impl Inner {
+    /// Joins the flush that starts when the one in flight ends, or starts one now.
+    fn flush(self: &Arc<Self>, state: &mut State, waiter: Waiter) {
+        if state.flushing {
+            state.waiting.push(waiter);
+        } else {
+            self.start_flush(state, vec![waiter]);
+        }
+    }
+
+    fn start_flush(self: &Arc<Self>, state: &mut State, waiters: Vec<Waiter>) {
+        if let Err(error) = state.healthy() {
+            waiters.into_iter().for_each(|waiter| waiter.complete(copy_result(&Err(copy_error(&error)))));
+            return;
+        }
+        state.flushing = true;
+        let callback = FlushCallback { waiters, inner: Some(self.clone()), started: Instant::now() };
+        // On an error the callback is dropped with its waiters: Raft learns it from the poisoned store's next call.
+        if let Err(error) = state.log.flush(self.sync, Some(callback)) {
+            state.poison("start flush of raft log", &error);
+        }
+    }
+}
+
+fn copy_error(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), error.to_string())
+}
+
+#[derive(Clone)]
+pub struct LogStore(Arc<Inner>);
+
+impl LogStore {
+    /// Opens the WAL below `dir`, replaying it; a torn last record is cut off.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or the WAL is damaged other than by a torn end.
+    pub fn open(dir: &Path, options: LogStoreOptions, fatal: Fatal) -> Result<LogStore, LogStoreError> {
+        let fail = |source| LogStoreError::Open { path: dir.to_owned(), source };
+        std::fs::create_dir_all(dir).map_err(fail)?;
+        let mut config = raft_log::Config::new(dir.display());
+        // The default waits 1 ms for company in every flush; ours gathers by itself.
+        config.wal.flush_batch_wait = Some(Duration::ZERO);
+        config.wal.chunk_max_size = Some(CHUNK_BYTES_MAX);
+        config.wal.chunk_max_records = Some(CHUNK_RECORDS_MAX);
+        config.wal.truncate_incomplete_record = Some(true);
+        // The next flush is started from the worker's own callback, which must never wait for the worker.
+        config.wal.flush_queue_max_bytes = Some(usize::MAX / 2);
+        config.log_cache_max_items = Some(CACHE_ITEMS_MAX);
+        config.log_cache_capacity = Some(CACHE_BYTES_MAX);
+        let log = RaftLog::open(Arc::new(config)).map_err(fail)?;
+        let state =
+            State { fatal, log, ring: TailRing::default(), flushing: false, waiting: Vec::new(), poisoned: None };
+        Ok(LogStore(Arc::new(Inner { state: Mutex::new(state), sync: options.sync })))
+    }
+
+    /// Whether this node has ever voted, that is, whether others may rely on a lease that it granted.
+    pub fn has_vote(&self) -> bool {
+        self.state().log.log_state().vote().is_some()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock()
+    }
+
+    /// Returns when all that was written before is durable.
+    ///
+    /// # Errors
+    /// The log is poisoned, or this flush failed.
+    pub async fn flush(&self) -> io::Result<()> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        {
+            let mut state = self.state();
+            state.healthy()?;
+            self.0.flush(&mut state, Waiter::Direct(sender));
+        }
+        receiver.await.map_err(|_| io::Error::other("the raft log's flush was abandoned"))?
+    }
+}
+
+fn to_range(range: &impl RangeBounds<u64>) -> Range<u64> {
+    let start = match range.start_bound() {
+        Bound::Included(&start) => start,
+        Bound::Excluded(&start) => start.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&end) => end.saturating_add(1),
+        Bound::Excluded(&end) => end,
+        Bound::Unbounded => u64::MAX,
+    };
+    start..end.max(start)
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        self.state().read(to_range(&range), usize::MAX)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.state().log.log_state().vote().map(Vote::from))
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        self.state().read(start..end, READ_BYTES_MAX)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let state = self.state();
+        let log = state.log.log_state();
+        Ok(LogState { last_purged_log_id: log.purged().map(LogId::from), last_log_id: log.last().map(LogId::from) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.state().change("write vote", |log| log.save_vote(WalVote::from(vote)))?;
+        self.flush().await
+    }
+
+    /// Not flushed: it rides on the next flush, and a restart that forgot it learns it again from the leader.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        let Some(committed) = committed else { return Ok(()) };
+        self.state().change("write committed index", |log| log.commit((&committed).into()))?;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.state().log.log_state().committed().map(LogId::from))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        state.healthy()?;
+        let ring = &mut state.ring;
+        let with_ring = entries.into_iter().map(|entry| {
+            let pair = entry_to_wal(&entry);
+            ring.push(entry);
+            pair
+        });
+        if let Err(error) = state.log.append(with_ring) {
+            state.poison("append to raft log", &error);
+            return Err(error);
+        }
+        self.0.flush(state, Waiter::Append(callback));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        let from = last.map_or(0, |id| id.index + 1);
+        let mut state = self.state();
+        if from < state.next_index() {
+            state.ring.truncate(from);
+            state.change("truncate raft log", |log| log.truncate(from))?;
+        }
+        Ok(())
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let mut state = self.state();
+        state.ring.purge(upto.index);
+        state.change("purge raft log", |log| log.purge((&upto).into()))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "log_store_test.rs"]
+mod tests;

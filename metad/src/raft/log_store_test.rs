@@ -1,0 +1,74 @@
+//! Tests of raft/log_store that openraft's suite does not make: what survives a reopen, and the order of callbacks.
+
+use super::*;
+use crate::raft::types::{Command, LeaderId, Payload};
+use openraft::storage::RaftLogStorageExt;
+use openraft::type_config::TypeConfigExt;
+
+fn entry(term: u64, index: u64, body: &'static [u8]) -> Entry {
+    let log_id = LogId { leader_id: LeaderId { term, node_id: 1 }, index };
+    Entry { log_id, payload: Payload::Normal(Command(body.into())) }
+}
+
+fn open(dir: &Path) -> LogStore {
+    LogStore::open(dir, LogStoreOptions { sync: true }, Fatal::default()).expect("a fresh or intact WAL opens")
+}
+
+#[tokio::test]
+async fn vote_and_entries_survive_a_reopen() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let vote = Vote { leader_id: LeaderId { term: 3, node_id: 2 }, committed: false };
+    {
+        let mut store = open(dir.path());
+        assert!(!store.has_vote());
+        store.save_vote(&vote).await.expect("save vote");
+        store.blocking_append([entry(1, 0, b"a"), entry(1, 1, b"b"), entry(2, 2, b"c")]).await.expect("append");
+        store.save_committed(Some(entry(1, 1, b"").log_id)).await.expect("committed");
+        store.flush().await.expect("flush");
+    }
+    let mut store = open(dir.path());
+    assert!(store.has_vote());
+    assert_eq!(store.read_vote().await.expect("vote"), Some(vote));
+    assert_eq!(store.read_committed().await.expect("committed"), Some(entry(1, 1, b"").log_id));
+    let entries = store.try_get_log_entries(0..10).await.expect("entries");
+    assert_eq!(entries, vec![entry(1, 0, b"a"), entry(1, 1, b"b"), entry(2, 2, b"c")]);
+}
+
+#[tokio::test]
+async fn entries_that_left_the_ring_are_read_from_disk() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let mut store = open(dir.path());
+    store.blocking_append((0..100).map(|index| entry(1, index, b"body"))).await.expect("append");
+    store.state().ring.clear();
+    let entries = store.try_get_log_entries(40..42).await.expect("entries");
+    assert_eq!(entries, vec![entry(1, 40, b"body"), entry(1, 41, b"body")]);
+}
+
+#[tokio::test]
+async fn appends_that_meet_a_flush_in_flight_complete_in_order() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let mut store = open(dir.path());
+    let mut receivers = Vec::new();
+    for index in 0..50 {
+        let (sender, receiver) = TypeConfig::oneshot();
+        store.append([entry(1, index, b"x")], IOFlushed::signal(sender)).await.expect("append");
+        receivers.push(receiver);
+    }
+    // Each was readable when append returned, and each is told of its own flush.
+    assert_eq!(store.try_get_log_entries(0..50).await.expect("entries").len(), 50);
+    for receiver in receivers {
+        receiver.await.expect("callback").expect("flushed");
+    }
+}
+
+#[tokio::test]
+async fn a_poisoned_log_refuses_every_change() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let mut store = open(dir.path());
+    store.state().poison("test", &io::Error::other("disk gone"));
+    let vote = Vote { leader_id: LeaderId { term: 3, node_id: 2 }, committed: false };
+    assert!(store.save_vote(&vote).await.is_err());
+    assert!(store.append([entry(1, 0, b"a")], IOFlushed::noop()).await.is_err());
+    assert!(store.flush().await.is_err());
+    assert!(store.purge(entry(1, 0, b"").log_id).await.is_err());
+}

@@ -1,0 +1,14 @@
+//! raft: consensus behind a module of our own. openraft's types stay below this line; rpc sees `node::RaftNode`, `types::Command`
+//! and `types::WriteResult`. Calls go rpc -> raft -> apply -> store.
+
+pub mod channel;
+pub mod convert;
+pub mod log_store;
+pub mod network;
+pub mod node;
+pub mod pump;
+pub mod snapshot;
+pub mod state_machine;
+pub mod tail_ring;
+pub mod types;
+pub mod wal_types;

@@ -1,0 +1,207 @@
+//! What openraft sends to peers: append streams, votes, pre-votes, leader transfers and snapshots, each with a deadline of our
+//! own. Appends, heartbeats and snapshots go over connections of their own. Called by openraft only.
+
+use super::channel::{Caller, connect_lazy};
+use super::convert;
+use super::pump::{Pump, network_error, unreachable};
+use super::snapshot::SnapshotFile;
+use super::types::{TypeConfig, Vote};
+use futures::Stream;
+use futures::channel::mpsc;
+use holdfast_proto::pb::RaftFrame;
+use holdfast_proto::pb::raft_client::RaftClient;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption, RaftNetworkFactory,
+};
+use openraft::raft::{
+    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, BasicNode, OptionalSend};
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
+use std::time::Duration;
+use tonic::transport::{Channel, ClientTlsConfig};
+
+type RpcError = RPCError<TypeConfig>;
+
+/// Opening an append stream to a peer that is there takes a round trip.
+const OPEN_DEADLINE: Duration = Duration::from_millis(1_000);
+/// A vote or transfer answered later than this is of no use to an election.
+const VOTE_DEADLINE: Duration = Duration::from_millis(500);
+/// A snapshot must move at least one frame in this time, and be installed within that.
+const SNAPSHOT_FRAME_BYTES: usize = 1 << 20;
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(3_600);
+const APPENDS_STAGED_MAX: usize = 32;
+const BACKOFF: Duration = Duration::from_millis(100);
+
+pub struct PeerNetwork {
+    pub caller: Caller,
+    /// Addresses by the configuration of this node; where silent, the membership's count.
+    pub addrs: BTreeMap<u64, String>,
+    pub tls: Option<ClientTlsConfig>,
+}
+
+impl RaftNetworkFactory<TypeConfig> for PeerNetwork {
+    type Network = PeerConnection;
+
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> PeerConnection {
+        let addr = self.addrs.get(&target).unwrap_or(&node.addr);
+        let client = connect_lazy(addr, self.tls.as_ref())
+            .map_err(|error| tracing::error!(peer = target, addr, %error, "peer address is of no use"))
+            .ok();
+        PeerConnection { target, caller: self.caller.clone(), client }
+    }
+}
+
+pub struct PeerConnection {
+    target: u64,
+    caller: Caller,
+    client: Option<RaftClient<Channel>>,
+}
+
+impl PeerConnection {
+    fn client(&self) -> Result<RaftClient<Channel>, RpcError> {
+        // A clone shares the connection.
+        self.client.clone().ok_or_else(|| unreachable(format!("peer {} has no usable address", self.target)))
+    }
+
+    async fn within<T>(
+        &self,
+        deadline: Duration,
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, RpcError> {
+        match tokio::time::timeout(deadline, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => {
+                self.warn_of_strangers(&status);
+                Err(unreachable(format!("peer {}: {}", self.target, status.message())))
+            }
+            Err(_) => Err(unreachable(format!("peer {}: no answer in {deadline:?}", self.target))),
+        }
+    }
+
+    /// A peer of another cluster is a mistake in the configuration that an operator must see.
+    fn warn_of_strangers(&self, status: &tonic::Status) {
+        if status.code() == tonic::Code::FailedPrecondition {
+            tracing::warn!(peer = self.target, "peer refuses this node: {}", status.message());
+        }
+    }
+
+    async fn ask_vote(
+        &self,
+        request: &VoteRequest<TypeConfig>,
+        pre: bool,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let mut client = self.client()?;
+        let frame = self.caller.request(RaftFrame { data: convert::encode_vote_request(request) });
+        let answer = match pre {
+            true => self.within(VOTE_DEADLINE, client.pre_vote(frame)).await?,
+            false => self.within(VOTE_DEADLINE, client.vote(frame)).await?,
+        };
+        convert::decode_vote_response(answer.data).map_err(network_error)
+    }
+}
+
+impl NetStreamAppend<TypeConfig> for PeerConnection {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        requests: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>, RpcError>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let mut client = self.client()?;
+            let (outgoing, body) = mpsc::channel(APPENDS_STAGED_MAX);
+            let incoming = self.within(OPEN_DEADLINE, client.append(self.caller.request(body))).await?;
+            Ok(Box::pin(Pump::new(self.target, requests, outgoing, incoming)) as BoxStream<'s, _>)
+        })
+    }
+}
+
+impl NetVote<TypeConfig> for PeerConnection {
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        self.ask_vote(&request, false).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        self.ask_vote(&request, true).await
+    }
+}
+
+impl NetTransferLeader<TypeConfig> for PeerConnection {
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
+        let mut client = self.client()?;
+        let frame = self.caller.request(RaftFrame { data: convert::encode_transfer_request(&request) });
+        let answer = self.within(VOTE_DEADLINE, client.transfer_leader(frame)).await?;
+        convert::decode_transfer_response(answer.data).map_err(network_error)
+    }
+}
+
+/// Reads the file on a blocking thread, frame by frame, as fast as the peer takes them.
+fn send_file(head: RaftFrame, snapshot: SnapshotFile, mut frames: mpsc::Sender<RaftFrame>) -> std::io::Result<()> {
+    let mut send = |frame| futures::executor::block_on(futures::SinkExt::send(&mut frames, frame));
+    let gone = |_| std::io::Error::other("the peer takes no more");
+    send(head).map_err(gone)?;
+    let mut file = &snapshot.file;
+    file.seek(SeekFrom::Start(0))?;
+    loop {
+        let mut chunk = Vec::with_capacity(SNAPSHOT_FRAME_BYTES);
+        if file.take(SNAPSHOT_FRAME_BYTES as u64).read_to_end(&mut chunk)? == 0 {
+            return Ok(());
+        }
+        send(RaftFrame { data: chunk.into() }).map_err(gone)?;
+    }
+}
+
+impl NetSnapshot<TypeConfig> for PeerConnection {
+    type SnapshotData = SnapshotFile;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let lost = |message: String| StreamingError::Unreachable(Unreachable::from_string(message));
+        let mut client = self.client().map_err(|error| lost(error.to_string()))?;
+        let data = convert::encode_snapshot_head(&vote, &snapshot.meta, snapshot.snapshot.bytes);
+        let (frames, body) = mpsc::channel(4);
+        let reader = tokio::task::spawn_blocking(move || send_file(RaftFrame { data }, snapshot.snapshot, frames));
+        let answer = tokio::select! {
+            answer = self.within(SNAPSHOT_DEADLINE, client.snapshot(self.caller.request(body))) => answer,
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+        };
+        if let Ok(Err(error)) = reader.await {
+            tracing::warn!(peer = self.target, %error, "sending a snapshot ended early");
+        }
+        let mut data = answer.map_err(|error| lost(error.to_string()))?.data;
+        match convert::get_vote(&mut data) {
+            Ok(vote) => Ok(SnapshotResponse::new(vote)),
+            Err(error) => Err(StreamingError::Network(NetworkError::new(&AnyError::error(error.to_string())))),
+        }
+    }
+}
+
+impl NetBackoff<TypeConfig> for PeerConnection {
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(BACKOFF)))
+    }
+}

@@ -1,0 +1,384 @@
+//! RaftNode: one member of the Raft group, on a thread and runtime of its own. Started by server; used by rpc and background, which
+//! see no openraft type but those of raft/types.
+
+use super::channel::Caller;
+use super::log_store::{LogStore, LogStoreOptions};
+use super::network::PeerNetwork;
+use super::state_machine::{NodeStore, StateMachine};
+use super::types::{Command, EntryResponder, Raft, TypeConfig};
+use crate::error::{Fatal, MetadError};
+use futures::FutureExt;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{InitializeError, LinearizableReadError, RaftError};
+use openraft::raft::ReadPolicy;
+use openraft::{BasicNode, Config, RaftMetrics, ServerState, SnapshotPolicy};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use tonic::transport::ClientTlsConfig;
+
+/// Part of the lease that is trusted for local reads: the rest is for clocks that run at different rates.
+const LEASE_TRUST: f64 = 0.8;
+/// Beyond the largest election timeout, how long a restarted voter holds its vote back.
+const VOTE_DRIFT: Duration = Duration::from_millis(100);
+const READ_INDEX_DEADLINE: Duration = Duration::from_secs(2);
+const TRANSFER_POLL: Duration = Duration::from_millis(10);
+
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    pub heartbeat_ms: u64,
+    pub election_min_ms: u64,
+    pub election_max_ms: u64,
+}
+
+pub struct RaftOptions {
+    pub id: u64,
+    pub dir: PathBuf,
+    pub addrs: BTreeMap<u64, String>,
+    pub caller: Caller,
+    pub tls: Option<ClientTlsConfig>,
+    pub timing: Timing,
+    pub sync: bool,
+    pub fatal: Fatal,
+}
+
+/// Who leads, as far as this node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    pub term: u64,
+    pub leader: Option<u64>,
+    pub is_self: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("another node leads")]
+    NotLeader,
+    #[error("no quorum answered")]
+    NoQuorum,
+}
+
+type Metrics = openraft::alias::WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>;
+
+pub struct RaftNode {
+    pub id: u64,
+    raft: Raft,
+    store: Arc<NodeStore>,
+    metrics: Metrics,
+    addrs: BTreeMap<u64, String>,
+    lease_trusted: Duration,
+    /// From then on this node may vote: until then a lease that it granted before a restart may still hold.
+    votes_from: Instant,
+    /// Newest term in which this node began to hand over leadership: from then on its lease says nothing.
+    transferred_term: AtomicU64,
+    fatal: Fatal,
+}
+
+/// The thread that Raft runs on.
+pub struct RaftThread {
+    pub node: Arc<RaftNode>,
+    /// For what must run beside Raft: the peer server.
+    pub handle: tokio::runtime::Handle,
+    stop: watch::Sender<bool>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+fn raft_config(timing: &Timing, elect: bool) -> Result<Config, MetadError> {
+    let config = Config {
+        cluster_name: "holdfast".to_owned(),
+        heartbeat_interval: timing.heartbeat_ms,
+        election_timeout_min: timing.election_min_ms,
+        election_timeout_max: timing.election_max_ms,
+        install_snapshot_timeout: 600_000,
+        // The whole log is kept, so that a follower is always fed from it.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 1 << 40,
+        replication_lag_threshold: 1 << 41,
+        max_payload_entries: 1024,
+        enable_elect: elect,
+        enable_pre_vote: Some(true),
+        ..Config::default()
+    };
+    config.validate().map_err(|error| MetadError::Config(format!("raft timing: {error}")))
+}
+
+async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode, LogStore), MetadError> {
+    let log_options = LogStoreOptions { sync: options.sync };
+    let log = LogStore::open(&options.dir.join("wal"), log_options, options.fatal.clone())?;
+    let snapshots = options.dir.join("snapshot");
+    let machine = StateMachine::new(store.clone(), &snapshots, options.fatal.clone())
+        .map_err(|source| MetadError::File { what: "prepare snapshot directory", path: snapshots, source })?;
+    let election_max = Duration::from_millis(options.timing.election_max_ms);
+    let voted = log.has_vote();
+    let votes_from = Instant::now() + if voted { election_max + VOTE_DRIFT } else { Duration::ZERO };
+    let network =
+        PeerNetwork { caller: options.caller.clone(), addrs: options.addrs.clone(), tls: options.tls.clone() };
+    let config = Arc::new(raft_config(&options.timing, !voted)?);
+    let raft = Raft::new(options.id, config, network, log.clone(), machine)
+        .await
+        .map_err(|error| MetadError::Raft(error.to_string()))?;
+    let node = RaftNode {
+        id: options.id,
+        metrics: raft.metrics(),
+        raft,
+        store,
+        addrs: options.addrs.clone(),
+        lease_trusted: election_max.mul_f64(LEASE_TRUST),
+        votes_from,
+        transferred_term: AtomicU64::new(0),
+        fatal: options.fatal.clone(),
+    };
+    Ok((node, log))
+}
+
+/// Starts Raft on its own thread and returns when the committed log has been applied.
+///
+/// # Errors
+/// The log or the state cannot be opened.
+pub async fn start(options: RaftOptions, store: Arc<NodeStore>) -> Result<RaftThread, MetadError> {
+    let (stop, stopped) = watch::channel(false);
+    let (ready, started) = oneshot::channel();
+    let body = move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(source) => return drop(ready.send(Err(MetadError::Start { what: "raft runtime", source }))),
+        };
+        runtime.block_on(run(options, store, ready, stopped));
+    };
+    let thread = std::thread::Builder::new()
+        .name("raft".to_owned())
+        .spawn(body)
+        .map_err(|source| MetadError::Start { what: "raft thread", source })?;
+    let (node, handle) = started.await.map_err(|_| MetadError::Raft("its thread ended at start".to_owned()))??;
+    Ok(RaftThread { node, handle, stop, thread })
+}
+
+type Ready = oneshot::Sender<Result<(Arc<RaftNode>, tokio::runtime::Handle), MetadError>>;
+
+async fn run(options: RaftOptions, store: Arc<NodeStore>, ready: Ready, mut stopped: watch::Receiver<bool>) {
+    let (node, log) = match build(&options, store).await {
+        Ok((node, log)) => (Arc::new(node), log),
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    if ready.send(Ok((node.clone(), tokio::runtime::Handle::current()))).is_err() {
+        return;
+    }
+    let stop = stopped.wait_for(|stop| *stop);
+    let serve = async {
+        tokio::time::sleep_until(node.votes_from).await;
+        node.raft.runtime_config().elect(true);
+        node.watch_core().await;
+    };
+    tokio::select! {
+        _ = stop => {}
+        () = serve => {}
+    }
+    if let Err(error) = node.raft.shutdown().await {
+        tracing::warn!(%error, "raft core did not stop in order");
+    }
+    if let Err(error) = log.flush().await {
+        tracing::warn!(%error, "last flush of the raft log");
+    }
+}
+
+impl RaftThread {
+    /// Stops Raft, flushes the log and ends the thread.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        let thread = self.thread;
+        if tokio::task::spawn_blocking(move || thread.join()).await.is_err() {
+            tracing::warn!("the raft thread could not be joined");
+        }
+    }
+}
+
+impl RaftNode {
+    pub fn store(&self) -> &NodeStore {
+        &self.store
+    }
+
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// A receiver that changes with every change of Raft's state.
+    pub fn watch(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
+    pub fn metrics<R>(&self, look: impl FnOnce(&RaftMetrics<TypeConfig>) -> R) -> R {
+        look(&self.metrics.borrow_watched())
+    }
+
+    pub fn may_vote(&self) -> bool {
+        Instant::now() >= self.votes_from
+    }
+
+    pub fn leadership(&self) -> Leadership {
+        self.metrics(|metrics| Leadership {
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            is_self: metrics.state == ServerState::Leader && metrics.current_leader == Some(self.id),
+        })
+    }
+
+    /// Advertised address of the leader, empty where unknown.
+    pub fn leader_addr(&self) -> String {
+        self.metrics(|metrics| metrics.current_leader.map(|leader| self.addr_in(metrics, leader)).unwrap_or_default())
+    }
+
+    fn addr_in(&self, metrics: &RaftMetrics<TypeConfig>, id: u64) -> String {
+        let stored = || metrics.membership_config.membership().get_node(&id).map(|node| node.addr.clone());
+        self.addrs.get(&id).cloned().or_else(stored).unwrap_or_default()
+    }
+
+    /// Log index that the durable image is of.
+    pub fn image_index(&self) -> u64 {
+        self.store.image_index()
+    }
+
+    /// Whether this node can serve: it knows a leader, and leads or follows it.
+    pub fn is_ready(&self) -> bool {
+        self.metrics(|metrics| metrics.running_state.is_ok() && metrics.current_leader.is_some())
+    }
+
+    /// Id, address and whether it votes, of each member.
+    pub fn members(&self) -> Vec<(u64, String, bool)> {
+        self.metrics(|metrics| {
+            let membership = metrics.membership_config.membership();
+            let voters: Vec<u64> = membership.voter_ids().collect();
+            let member = |(id, _): (&u64, &BasicNode)| (*id, self.addr_in(metrics, *id), voters.contains(id));
+            membership.nodes().map(member).collect()
+        })
+    }
+
+    /// Hands an entry to Raft without waiting. False: Raft did not take it, and will not answer.
+    pub fn propose(&self, command: Command, responder: EntryResponder) -> bool {
+        // The channel to the core holds thousands and we have two proposals outstanding, so this never has to wait. Unconstrained:
+        // tokio's cooperative budget must not be mistaken for a full channel.
+        let submit = self.raft.client_write_ff(command, Some(responder));
+        matches!(tokio::task::unconstrained(submit).now_or_never(), Some(Ok(())))
+    }
+
+    /// Whether this node leads for certain at this instant, and has applied all that earlier leaders acknowledged. Then its own
+    /// state answers linearizably: only this node acknowledges writes while the lease holds, and only after applying them.
+    pub fn lease_is_sure(&self) -> bool {
+        let now = <openraft::alias::InstantOf<TypeConfig> as openraft::Instant>::now();
+        self.metrics(|metrics| {
+            let leads = metrics.state == ServerState::Leader && metrics.current_leader == Some(self.id);
+            let term = metrics.current_term;
+            let own_term_applied = metrics.last_applied.is_some_and(|id| id.leader_id.term == term);
+            let alone = metrics.membership_config.membership().voter_ids().eq([self.id]);
+            let lease = metrics.last_quorum_acked.is_some_and(|acked| now < *acked + self.lease_trusted);
+            leads && own_term_applied && (alone || lease) && self.transferred_term.load(Ordering::SeqCst) < term
+        })
+    }
+
+    /// Asks a quorum whether this node leads, and waits until the state is as new as the question.
+    ///
+    /// # Errors
+    /// It does not lead, or no quorum answered in time.
+    pub async fn read_index(&self) -> Result<(), ReadError> {
+        let round = async {
+            let linearizer =
+                self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(|error| match error {
+                    RaftError::APIError(LinearizableReadError::ForwardToLeader(_)) => ReadError::NotLeader,
+                    _ => ReadError::NoQuorum,
+                })?;
+            match linearizer.try_await_ready(&self.raft, Some(READ_INDEX_DEADLINE)).await {
+                Ok(Ok(_)) => Ok(()),
+                _ => Err(ReadError::NoQuorum),
+            }
+        };
+        tokio::time::timeout(READ_INDEX_DEADLINE, round).await.unwrap_or(Err(ReadError::NoQuorum))
+    }
+
+    /// Founds the cluster of these members, or finds it founded with the same ones.
+    ///
+    /// # Errors
+    /// It exists with other members, or Raft is stopping.
+    pub async fn bootstrap(&self, members: &BTreeMap<u64, String>) -> Result<(), MetadError> {
+        let nodes: BTreeMap<u64, BasicNode> = members.iter().map(|(id, addr)| (*id, BasicNode::new(addr))).collect();
+        match self.raft.initialize(nodes).await {
+            Ok(()) => {
+                tracing::info!(members = members.len(), "founded a new cluster");
+                Ok(())
+            }
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => self.check_members(members),
+            Err(error) => Err(MetadError::Raft(format!("found the cluster: {error}"))),
+        }
+    }
+
+    fn check_members(&self, members: &BTreeMap<u64, String>) -> Result<(), MetadError> {
+        let existing: Vec<u64> = self.members().into_iter().map(|(id, ..)| id).collect();
+        // Without any member yet, the log is still on its way from the leader.
+        if existing.is_empty() || existing.iter().eq(members.keys()) {
+            return Ok(());
+        }
+        let wanted: Vec<u64> = members.keys().copied().collect();
+        Err(MetadError::Config(format!("--init with members {wanted:?}, but the cluster already has {existing:?}")))
+    }
+
+    /// The voter, other than this node, whose log is longest.
+    fn best_successor(&self) -> Option<u64> {
+        self.metrics(|metrics| {
+            let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+            let replication = metrics.replication.as_ref()?;
+            let others = replication.iter().filter(|(id, _)| **id != self.id && voters.contains(id));
+            others.max_by_key(|(_, matched)| matched.map(|id| id.index)).map(|(id, _)| *id)
+        })
+    }
+
+    /// Hands leadership to `to` (or the best successor), and waits until another node leads. Returns the leader then.
+    ///
+    /// # Errors
+    /// This node does not lead, there is nobody to lead instead, or it took longer than `deadline`.
+    pub async fn transfer_leader(&self, to: Option<u64>, deadline: Duration) -> Result<u64, MetadError> {
+        let before = self.leadership();
+        if !before.is_self {
+            return Err(MetadError::Raft("this node does not lead".to_owned()));
+        }
+        let to = to.or_else(|| self.best_successor()).filter(|to| *to != self.id);
+        let voter = |to: &u64| self.members().iter().any(|(id, _, votes)| id == to && *votes);
+        let to = to.filter(voter).ok_or_else(|| MetadError::Raft("no such other voter".to_owned()))?;
+        self.transferred_term.fetch_max(before.term, Ordering::SeqCst);
+        self.raft.trigger().transfer_leader(to).await.map_err(|error| MetadError::Raft(error.to_string()))?;
+        let moved = async {
+            loop {
+                match self.leadership() {
+                    Leadership { leader: Some(leader), .. } if leader != self.id => return leader,
+                    _ => tokio::time::sleep(TRANSFER_POLL).await,
+                }
+            }
+        };
+        tokio::time::timeout(deadline, moved)
+            .await
+            .map_err(|_| MetadError::Raft(format!("node {to} did not take over in {deadline:?}")))
+    }
+
+    /// Whether the core still answers. Used by the watchdog.
+    pub async fn core_answers(&self, within: Duration) -> bool {
+        matches!(tokio::time::timeout(within, self.raft.with_raft_state(|_| ())).await, Ok(Ok(())))
+    }
+
+    /// Raises Fatal when the core has died (openraft issue 2116: the process would live on without it).
+    async fn watch_core(&self) {
+        let mut metrics = self.watch();
+        loop {
+            if let Err(error) = &metrics.borrow_watched().running_state {
+                if !matches!(error, openraft::errors::Fatal::Stopped) {
+                    tracing::error!(%error, "raft core has died");
+                    self.fatal.raise(format!("raft core has died: {error}"));
+                }
+            }
+            if metrics.changed().await.is_err() {
+                self.fatal.raise("raft core has gone");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What an operator asks of one node: its status, and to hand over leadership. Called by tonic.
+
+use crate::raft::channel::ClusterCell;
+use crate::raft::node::RaftNode;
+use crate::rpc::push::Hub;
+use holdfast_proto::pb::admin_server::Admin;
+use holdfast_proto::pb::{Member, NodeStatus, NodeStatusQuery, TransferLeaderReply, TransferLeaderRequest};
+use openraft::ServerState;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::{Request, Response, Status};
+
+const TRANSFER_DEADLINE: Duration = Duration::from_secs(5);
+
+pub struct AdminService {
+    pub node: Arc<RaftNode>,
+    pub cluster: ClusterCell,
+    pub hub: Arc<Hub>,
+    pub addr: String,
+}
+
+#[derive(Clone)]
+pub struct AdminServer(pub Arc<AdminService>);
+
+fn role(state: ServerState) -> &'static str {
+    match state {
+        ServerState::Leader => "leader",
+        ServerState::Follower => "follower",
+        ServerState::Candidate => "candidate",
+        ServerState::Learner => "learner",
+        ServerState::Shutdown => "shutdown",
+    }
+}
+
+impl AdminService {
+    fn status(&self) -> NodeStatus {
+        let members = self.node.members();
+        let mut status = self.node.metrics(|metrics| NodeStatus {
+            id: self.node.id,
+            role: role(metrics.state).to_owned(),
+            leader: metrics.current_leader.unwrap_or(0),
+            term: metrics.current_term,
+            last_log: metrics.last_log_index.unwrap_or(0),
+            committed: metrics.local_committed.map_or(0, |id| id.index),
+            applied: metrics.last_applied.map_or(0, |id| id.index),
+            ..NodeStatus::default()
+        });
+        status.addr = self.addr.clone();
+        status.cluster = self.cluster.get().map(|cluster| cluster.to_string()).unwrap_or_default();
+        status.version = holdfast_proto::version::BUILD.to_owned();
+        status.image = self.node.image_index();
+        status.members = members.into_iter().map(|(id, addr, voter)| Member { id, addr, voter }).collect();
+        status.sessions = self.hub.attached().len() as u64;
+        status.ready = self.node.is_ready();
+        status
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminServer {
+    async fn status(&self, _: Request<NodeStatusQuery>) -> Result<Response<NodeStatus>, Status> {
+        Ok(Response::new(self.0.status()))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<TransferLeaderRequest>,
+    ) -> Result<Response<TransferLeaderReply>, Status> {
+        let to = Some(request.into_inner().to).filter(|to| *to != 0);
+        let leader = self.0.node.transfer_leader(to, TRANSFER_DEADLINE).await;
+        let leader = leader.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        tracing::info!(leader, "leadership handed over on request");
+        Ok(Response::new(TransferLeaderReply { leader }))
+    }
+}

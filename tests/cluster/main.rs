@@ -1,0 +1,19 @@
+//! Clusters of real processes under faults: kills, restarts, lost replies, two mounts, bad input. Tests that kill nodes run one
+//! at a time, since the machine has two cores and elections are about time.
+
+mod bad_input;
+mod bad_node;
+mod bad_wire;
+mod exactly_once;
+mod failover;
+mod restart;
+mod s3;
+mod two_mounts;
+
+use std::sync::{Mutex, MutexGuard};
+
+/// Taken by tests that kill nodes, or that load the machine.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,1 @@
+//! A whole mount over a real S3 server.

@@ -1,0 +1,75 @@
+//! statfs: usage and limits, as df(1) shows them.
+
+use holdfast_tests::fs::Fs;
+use holdfast_tests::fs::local;
+use holdfast_tests::fs::mount_fs::MountFs;
+use holdfast_tests::shared;
+use std::path::Path;
+
+#[test]
+fn the_state_machine_counts_inodes() {
+    inodes_are_counted(&local::fresh_fs());
+}
+
+#[test]
+fn the_mount_counts_inodes() {
+    let (_, mount) = shared::own_volume();
+    inodes_are_counted(&MountFs::new(&mount.dir));
+}
+
+fn inodes_are_counted(fs: &dyn Fs) {
+    let before = fs.used_inodes().unwrap();
+    fs.mkdir("d", 0o755).unwrap();
+    fs.create("d/f", 0o644, true).unwrap();
+    fs.link("d/f", "d/g").unwrap();
+    assert_eq!(fs.used_inodes().unwrap(), before + 2);
+    fs.unlink("d/g").unwrap();
+    assert_eq!(fs.used_inodes().unwrap(), before + 2);
+}
+
+fn statvfs(path: &Path) -> libc::statvfs {
+    let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: a valid C string, and a struct of plain integers that the call fills.
+    unsafe {
+        let mut found: libc::statvfs = std::mem::zeroed();
+        assert_eq!(libc::statvfs(path.as_ptr(), &mut found), 0);
+        found
+    }
+}
+
+#[test]
+fn written_bytes_are_used_bytes() {
+    let (_, mount) = shared::own_volume();
+    let used = || {
+        let found = statvfs(&mount.dir);
+        (found.f_blocks - found.f_bfree) * found.f_frsize
+    };
+    let before = used();
+    std::fs::write(mount.path("f"), vec![1; 10 << 20]).unwrap();
+    let after = used();
+    assert!((10 << 20..12 << 20).contains(&(after - before)), "{} bytes more", after - before);
+    assert_eq!(statvfs(&mount.dir).f_namemax, 255);
+}
+
+#[test]
+fn a_full_volume_says_enospc_and_lives() {
+    let meta = shared::cluster().meta("small");
+    let bucket = shared::cluster().bucket("small");
+    std::fs::create_dir_all(&bucket).unwrap();
+    let args = ["format", &meta, "--storage", "file", "--bucket", bucket.to_str().unwrap(), "--no-sync"];
+    let limits = ["--capacity", "16MiB", "--inodes", "20"];
+    shared::cluster().holdfast(&[&args[..], &limits[..]].concat()).ok("format");
+    let mount = holdfast_tests::mount::Mount::start(&meta);
+    let error =
+        std::fs::write(mount.path("big"), vec![1; 40 << 20]).and_then(|()| sync(&mount.path("big"))).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+    std::fs::remove_file(mount.path("big")).unwrap();
+    let many = (0..40).map(|number| std::fs::write(mount.path(&format!("f{number}")), b"")).find_map(Result::err);
+    assert_eq!(many.and_then(|error| error.raw_os_error()), Some(libc::ENOSPC));
+    std::fs::remove_file(mount.path("f0")).unwrap();
+    assert!(statvfs(&mount.dir).f_files <= 20);
+}
+
+fn sync(path: &Path) -> std::io::Result<()> {
+    std::fs::File::open(path)?.sync_all()
+}

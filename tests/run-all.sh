@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Everything that must hold, in order; ends with the line "N passed, N failed". Called by `make test`, and so by .ci/run.
+# One profile (dev) is built, once. BIG_FILE_MIB sizes the big file of the real work (default 5120).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+export CARGO_INCREMENTAL=0 PROFILE=debug
+threads=${TEST_THREADS:-2}
+passed=0
+failed=0
+log=target/test-log
+mkdir -p "$log"
+
+cleanup() {
+  deploy/demo.sh stop >/dev/null 2>&1 || true
+  tests/clean.sh || true
+}
+trap cleanup EXIT
+
+# Adds the counts of a runner's output: cargo's "test result:" lines, else its last line.
+count() {
+  local lines good bad
+  lines=$(grep -E '^test result:' "$1" || tail -n 1 "$1")
+  good=$(grep -oE '[0-9]+ passed' <<<"$lines" | awk '{sum += $1} END {print sum + 0}')
+  bad=$(grep -oE '[0-9]+ failed' <<<"$lines" | awk '{sum += $1} END {print sum + 0}')
+  passed=$((passed + good))
+  failed=$((failed + bad))
+  counted=$((good + bad))
+}
+
+# one NAME COMMAND...: a step that passes or fails as a whole.
+one() {
+  local name=$1 start=$SECONDS
+  shift
+  printf '\n=== %s\n' "$name"
+  if "$@"; then
+    passed=$((passed + 1))
+    printf 'step %s ... ok (%d s)\n' "$name" $((SECONDS - start))
+  else
+    failed=$((failed + 1))
+    printf 'step %s ... FAILED (%d s)\n' "$name" $((SECONDS - start))
+  fi
+}
+
+# many NAME COMMAND...: a runner that counts by itself. Failing without a count is one failure.
+many() {
+  local name=$1 start=$SECONDS status=0 before=$failed
+  shift
+  printf '\n=== %s\n' "$name"
+  "$@" 2>&1 | tee "$log/$name" || status=$?
+  count "$log/$name"
+  if [ "$status" != 0 ] && [ "$failed" = "$before" ]; then failed=$((failed + 1)); fi
+  if [ "$counted" = 0 ] && [ "$status" = 0 ]; then
+    printf 'step %s ran no test\n' "$name"
+    failed=$((failed + 1))
+  fi
+  printf 'step %s: %d s\n' "$name" $((SECONDS - start))
+}
+
+one fmt cargo fmt --all --check
+one build cargo build --workspace --bins
+many cargo-test cargo test --workspace --lib --bins --tests --no-fail-fast -- --test-threads="$threads"
+many demo tests/demo-test.sh
+one clippy cargo clippy --workspace --all-targets -- -D warnings
+
+printf '\n%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" = 0 ]

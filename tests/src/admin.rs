@@ -1,0 +1,47 @@
+//! What one node says of itself, asked over its own gRPC port. Called by cluster.rs and by tests.
+
+use holdfast_proto::pb;
+use std::sync::OnceLock;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// The harness's runtime: for tests that are not async themselves.
+pub fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("tokio runtime")
+    })
+}
+
+/// Status of the node at `addr` (host:port).
+///
+/// # Errors
+/// It does not answer within two seconds.
+pub fn status(addr: &str) -> Result<pb::NodeStatus, String> {
+    let url = format!("http://{addr}");
+    runtime().block_on(async move {
+        let ask = async {
+            let mut admin = pb::admin_client::AdminClient::connect(url).await.map_err(|error| error.to_string())?;
+            let reply = admin.status(pb::NodeStatusQuery {}).await.map_err(|status| status.to_string())?;
+            Ok(reply.into_inner())
+        };
+        tokio::time::timeout(Duration::from_secs(2), ask).await.unwrap_or_else(|_| Err("no answer".to_string()))
+    })
+}
+
+/// Asks the node at `addr`, the leader, to hand its office to node `to` (0: whom it likes).
+///
+/// # Errors
+/// It refuses, or does not answer within five seconds.
+pub fn transfer_leader(addr: &str, to: u64) -> Result<u64, String> {
+    let url = format!("http://{addr}");
+    runtime().block_on(async move {
+        let ask = async {
+            let mut admin = pb::admin_client::AdminClient::connect(url).await.map_err(|error| error.to_string())?;
+            let request = pb::TransferLeaderRequest { to };
+            let reply = admin.transfer_leader(request).await.map_err(|status| status.to_string())?;
+            Ok(reply.into_inner().leader)
+        };
+        tokio::time::timeout(Duration::from_secs(5), ask).await.unwrap_or_else(|_| Err("no answer".to_string()))
+    })
+}

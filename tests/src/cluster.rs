@@ -1,0 +1,284 @@
+//! A metadata cluster of real `metad` processes on loopback, and everything a test does to it: kill, stop, end, restart.
+//! Called by tests. What is left when a test fails is cleaned by Drop and, for clusters in statics, at exit.
+
+use crate::process::{self, Ended, Leftover};
+use crate::{admin, ports};
+use holdfast_proto::pb;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Mutex;
+
+/// How a cluster differs from the usual three nodes.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    pub node_count: u64,
+    /// Without fsync: for tests that do not kill, to spare the disk.
+    pub no_sync: bool,
+    /// Clients are sent through a `Proxy` in front of each node.
+    pub advertise: Option<Vec<u16>>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Shape { node_count: 3, no_sync: false, advertise: None }
+    }
+}
+
+/// One node: a directory and, while it runs, a process.
+#[derive(Debug)]
+pub struct Node {
+    pub id: u64,
+    pub port: u16,
+    pub admin_port: u16,
+    /// Holds `data`, the node's data directory, and `log`.
+    pub dir: PathBuf,
+    process: Mutex<Option<Child>>,
+}
+
+impl Node {
+    pub fn addr(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// The node's log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+}
+
+/// Node processes, ordered by id: `nodes[0]` has id 1.
+#[derive(Debug)]
+pub struct Cluster {
+    pub dir: PathBuf,
+    pub nodes: Vec<Node>,
+    shape: Shape,
+}
+
+impl Cluster {
+    /// Three nodes, serving.
+    pub fn start() -> Cluster {
+        Cluster::start_as(Shape::default())
+    }
+
+    pub fn start_as(shape: Shape) -> Cluster {
+        let cluster = Cluster::prepare(shape);
+        for id in cluster.ids() {
+            cluster.start_node(id);
+        }
+        cluster.wait_ready();
+        cluster
+    }
+
+    /// Directories and ports only; no process yet.
+    pub fn prepare(shape: Shape) -> Cluster {
+        let dir = process::scratch_dir("cluster");
+        let nodes = (1..=shape.node_count).map(|id| {
+            let node_dir = dir.join(format!("metad-{id}"));
+            std::fs::create_dir_all(&node_dir).expect("node directory");
+            Node {
+                id,
+                port: ports::free_port(),
+                admin_port: ports::free_port(),
+                dir: node_dir,
+                process: Mutex::new(None),
+            }
+        });
+        Cluster { nodes: nodes.collect(), dir, shape }
+    }
+
+    pub fn ids(&self) -> Vec<u64> {
+        self.nodes.iter().map(|node| node.id).collect()
+    }
+
+    pub fn node(&self, id: u64) -> &Node {
+        &self.nodes[(id - 1) as usize]
+    }
+
+    /// `1=host:port,2=...`, as --peers wants it.
+    pub fn peers(&self) -> String {
+        let peers: Vec<_> = self.nodes.iter().map(|node| format!("{}={}", node.id, node.addr())).collect();
+        peers.join(",")
+    }
+
+    /// META of a volume, by the addresses that clients are to use.
+    pub fn meta(&self, volume: &str) -> String {
+        let ports: Vec<u16> = match &self.shape.advertise {
+            Some(ports) => ports.clone(),
+            None => self.nodes.iter().map(|node| node.port).collect(),
+        };
+        let addrs: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        format!("holdfast://{}/{volume}", addrs.join(","))
+    }
+
+    /// The command that starts node `id`.
+    pub fn command(&self, id: u64) -> Command {
+        let node = self.node(id);
+        let mut command = process::command("metad");
+        command.args(["--id", &id.to_string(), "--listen", &node.addr(), "--peers", &self.peers()]);
+        command.arg("--data-dir").arg(node.data_dir());
+        command.args(["--admin-listen", &format!("127.0.0.1:{}", node.admin_port)]);
+        if let Some(ports) = &self.shape.advertise {
+            command.args(["--advertise", &format!("127.0.0.1:{}", ports[(id - 1) as usize])]);
+        }
+        if id == 1 {
+            command.arg("--init");
+        }
+        if self.shape.no_sync {
+            command.arg("--no-sync");
+        }
+        command
+    }
+
+    /// Starts a node that is not running. Does not wait for it.
+    pub fn start_node(&self, id: u64) {
+        let node = self.node(id);
+        let mut slot = node.process.lock().unwrap();
+        assert!(slot.is_none(), "node {id} is running");
+        let log = OpenOptions::new().create(true).append(true).open(node.log_path()).expect("log file");
+        let mut command = self.command(id);
+        command.stdout(log.try_clone().expect("dup")).stderr(log);
+        let child = process::spawn(command).expect("start metad");
+        process::register(Leftover::Process(child.id()));
+        *slot = Some(child);
+    }
+
+    /// kill -9, and waits until the process is gone.
+    pub fn kill(&self, id: u64) {
+        self.end(id, libc::SIGKILL);
+    }
+
+    /// SIGTERM, and waits until the process is gone. Its exit code.
+    pub fn terminate(&self, id: u64) -> Option<i32> {
+        self.end(id, libc::SIGTERM)
+    }
+
+    fn end(&self, id: u64, signal: i32) -> Option<i32> {
+        let mut child = self.node(id).process.lock().unwrap().take().expect("the node runs");
+        process::signal(child.id(), signal);
+        let status = process::wait_for("metad to exit", || child.try_wait().expect("wait for metad"));
+        process::unregister(&Leftover::Process(child.id()));
+        status.code()
+    }
+
+    /// SIGSTOP: the node is silent but alive.
+    pub fn pause(&self, id: u64) {
+        self.signal(id, libc::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, id: u64) {
+        self.signal(id, libc::SIGCONT);
+    }
+
+    fn signal(&self, id: u64, signal: i32) {
+        let slot = self.node(id).process.lock().unwrap();
+        let child = slot.as_ref().expect("the node runs");
+        assert!(process::signal(child.id(), signal), "signal node {id}");
+    }
+
+    pub fn is_running(&self, id: u64) -> bool {
+        let mut slot = self.node(id).process.lock().unwrap();
+        slot.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// What the node says of itself.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn status(&self, id: u64) -> Result<pb::NodeStatus, String> {
+        admin::status(&self.node(id).addr())
+    }
+
+    /// The leader that a majority follows now; None while there is none.
+    pub fn leader_now(&self) -> Option<u64> {
+        let says: Vec<_> = self.ids().into_iter().filter_map(|id| self.status(id).ok()).collect();
+        let newest = says.iter().filter(|status| status.role == "leader").max_by_key(|status| status.term)?;
+        let follow = says.iter().filter(|s| s.leader == newest.id && s.term == newest.term).count();
+        (follow * 2 > self.nodes.len()).then_some(newest.id)
+    }
+
+    /// Waits for a leader.
+    pub fn leader(&self) -> u64 {
+        process::wait_for("a leader", || self.leader_now())
+    }
+
+    /// Waits until every running node is ready and follows one leader.
+    pub fn wait_ready(&self) {
+        let leader = self.leader();
+        for id in self.ids() {
+            let gone = || format!("metad {id} exited:\n{}", tail(&self.node(id).log_path(), 20));
+            process::wait_for("every node to be ready", || {
+                if self.node(id).process.lock().unwrap().is_none() {
+                    return Some(());
+                }
+                assert!(self.is_running(id), "{}", gone());
+                self.status(id).ok().filter(|status| status.ready && status.leader != 0).map(|_| ())
+            });
+        }
+        assert!(leader <= self.shape.node_count);
+    }
+
+    /// Waits until all running nodes have applied what the leader has committed now.
+    pub fn wait_caught_up(&self) {
+        let leader = self.leader();
+        let target = process::wait_for("the leader's status", || self.status(leader).ok()).committed;
+        for id in self.ids().into_iter().filter(|&id| self.is_running(id)) {
+            process::wait_for("a node to catch up", || self.status(id).ok().filter(|s| s.applied >= target));
+        }
+    }
+
+    /// Runs `holdfast` with these arguments.
+    pub fn holdfast(&self, args: &[&str]) -> Ended {
+        let mut command = process::command("holdfast");
+        command.args(args);
+        process::run(command)
+    }
+
+    /// Formats a volume on a directory of the cluster's own, without fsync of objects. Returns its META.
+    pub fn format(&self, volume: &str) -> String {
+        let meta = self.meta(volume);
+        let bucket = self.bucket(volume);
+        std::fs::create_dir_all(&bucket).expect("bucket directory");
+        let bucket = bucket.to_string_lossy().into_owned();
+        self.holdfast(&["format", &meta, "--storage", "file", "--bucket", &bucket, "--no-sync"]).ok("holdfast format");
+        meta
+    }
+
+    /// The directory that is the object store of a volume made by `format`.
+    pub fn bucket(&self, volume: &str) -> PathBuf {
+        self.dir.join(format!("bucket-{volume}"))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &self.nodes {
+            let slot = node.process.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+            if let Some(mut child) = slot {
+                process::signal(child.id(), libc::SIGCONT);
+                let _ = child.kill();
+                let _ = child.wait();
+                process::unregister(&Leftover::Process(child.id()));
+            }
+            if std::thread::panicking() {
+                eprintln!("--- the end of metad {}'s log\n{}", node.id, tail(&node.log_path(), 25));
+            }
+        }
+    }
+}
+
+/// The last lines of a file.
+pub fn tail(path: &Path, line_count: usize) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(line_count)..].join("\n")
+}

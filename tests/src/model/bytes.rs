@@ -1,0 +1,69 @@
+//! The bytes of one reference file: pages that were written, and a size. What was never written is zero.
+
+use std::collections::BTreeMap;
+
+const PAGE_BYTES: u64 = 4096;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SparseBytes {
+    size: u64,
+    pages: BTreeMap<u64, Box<[u8]>>,
+}
+
+impl SparseBytes {
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub fn write(&mut self, offset: u64, data: &[u8]) {
+        for (index, &byte) in data.iter().enumerate() {
+            let at = offset + index as u64;
+            let page = self.pages.entry(at / PAGE_BYTES).or_insert_with(|| vec![0; PAGE_BYTES as usize].into());
+            page[(at % PAGE_BYTES) as usize] = byte;
+        }
+        if !data.is_empty() {
+            self.size = self.size.max(offset + data.len() as u64);
+        }
+    }
+
+    /// Shorter than `len` at the end of the file.
+    pub fn read(&self, offset: u64, len: usize) -> Vec<u8> {
+        let end = self.size.min(offset + len as u64);
+        (offset..end.max(offset)).map(|at| self.byte(at)).collect()
+    }
+
+    fn byte(&self, at: u64) -> u8 {
+        self.pages.get(&(at / PAGE_BYTES)).map_or(0, |page| page[(at % PAGE_BYTES) as usize])
+    }
+
+    pub fn truncate(&mut self, size: u64) {
+        self.pages.retain(|&index, _| index * PAGE_BYTES < size);
+        if let Some(page) = self.pages.get_mut(&(size / PAGE_BYTES)) {
+            page[(size % PAGE_BYTES) as usize..].fill(0);
+        }
+        self.size = size;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SparseBytes;
+
+    #[test]
+    fn what_was_cut_off_is_zero_when_the_file_grows_again() {
+        let mut bytes = SparseBytes::default();
+        bytes.write(4090, b"0123456789");
+        bytes.truncate(4093);
+        bytes.truncate(4100);
+        assert_eq!(bytes.read(4088, 100), b"\0\0012\0\0\0\0\0\0\0");
+        assert_eq!(bytes.size(), 4100);
+    }
+
+    #[test]
+    fn a_gap_reads_as_zeros() {
+        let mut bytes = SparseBytes::default();
+        bytes.write(10_000, b"x");
+        assert_eq!(bytes.read(9_998, 10), b"\0\0x");
+        assert_eq!(bytes.read(20_000, 10), b"");
+    }
+}
