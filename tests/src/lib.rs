@@ -12,4 +12,5 @@ pub mod oracle;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod s3;
 pub mod shared;

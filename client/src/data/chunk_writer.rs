@@ -62,8 +62,8 @@ struct DirtySlice {
     len: u32,
     /// No more is written to it.
     sealed: bool,
-    /// A commit of it was sent, and nobody knows how it ended.
-    doubtful: bool,
+    /// A commit of it was sent when this was the file's data version, and nobody knows how it ended.
+    doubt: Option<u64>,
     blocks: Vec<DirtyBlock>,
 }
 
@@ -80,8 +80,8 @@ pub enum Settled {
 pub struct Batch {
     pub seqs: Vec<u64>,
     pub slices: Vec<pb::Slice>,
-    /// One of them may have been committed before.
-    pub doubtful: bool,
+    /// A commit of exactly these was sent, as `DirtySlice::doubt` says.
+    pub doubt: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -284,7 +284,7 @@ impl Dirty {
                 chunk_offset: part.offset,
                 len: 0,
                 sealed: false,
-                doubtful: false,
+                doubt: None,
                 blocks: Vec::new(),
             });
             self.seq_next += 1;
@@ -347,19 +347,20 @@ impl Dirty {
         failure.map_or(Settled::AllStored, Settled::Failed)
     }
 
-    /// The slices at the front, up to `through`, that are sealed and stored.
+    /// The slices at the front, up to `through`, that are sealed and stored. Those of one commit in doubt come alone.
     pub fn ready(&self, through: u64, count_max: usize, bytes_max: usize) -> Batch {
         let mut batch = Batch::default();
         let mut bytes = 0;
         for slice in self.slices.iter().take_while(|slice| slice.seq <= through && slice.sealed && slice.all_stored()) {
             // Upper bound of its encoding: checksums are four bytes each, the rest is a few small numbers.
             bytes += 64 + 4 * slice.blocks.len();
-            if batch.seqs.len() == count_max || (bytes > bytes_max && !batch.seqs.is_empty()) {
+            let first = batch.seqs.is_empty();
+            if batch.seqs.len() == count_max || (!first && (bytes > bytes_max || slice.doubt != batch.doubt)) {
                 break;
             }
+            batch.doubt = slice.doubt;
             batch.seqs.push(slice.seq);
             batch.slices.push(slice.to_wire());
-            batch.doubtful |= slice.doubtful;
         }
         batch
     }
@@ -370,9 +371,10 @@ impl Dirty {
         ready.fold((0, false), |(count, full), slice| (count + 1, full || slice.end() == CHUNK_BYTES))
     }
 
-    pub fn mark_doubtful(&mut self, seqs: &[u64]) {
+    /// Nobody knows whether these were committed; `version` is what the file had before.
+    pub fn mark_doubtful(&mut self, seqs: &[u64], version: u64) {
         for slice in self.slices.iter_mut().filter(|slice| seqs.contains(&slice.seq)) {
-            slice.doubtful = true;
+            slice.doubt = Some(version);
         }
     }
 
@@ -397,7 +399,7 @@ impl Dirty {
     /// Drops everything. Bytes lost, and the slices (id, length) whose objects nobody will ever name: all stored, never sent.
     pub fn drop_all(&mut self) -> (u64, Vec<(u64, u32)>) {
         let bytes = self.slices.iter().map(|slice| u64::from(slice.len)).sum();
-        let unnamed = self.slices.iter().filter(|slice| slice.sealed && slice.all_stored() && !slice.doubtful);
+        let unnamed = self.slices.iter().filter(|slice| slice.sealed && slice.all_stored() && slice.doubt.is_none());
         let unnamed = unnamed.map(|slice| (slice.slice_id, slice.len)).collect();
         self.slices.clear();
         (bytes, unnamed)

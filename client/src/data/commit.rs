@@ -111,29 +111,41 @@ impl<M: MetaApi> Data<M> {
         attr
     }
 
-    /// A commit that ended without an answer may have happened. Asks metadata before sending its slices again: a slice that is
-    /// named twice would be deleted when the first naming goes.
+    /// A commit that ended without an answer may have happened. Asks metadata before its slices are sent again, for a slice id may be
+    /// named only once. A commit is one step: one of its slices in the file means that all were there. If none is, it did not happen,
+    /// provided that nobody else changed the file, who could have hidden them all.
+    ///
+    /// # Errors
+    /// It cannot be known: the data is given up, and its writers are told.
     async fn resolve_doubt(&self, inode: &Arc<Inode>, batch: Batch) -> Result<Option<Batch>, ClientError> {
-        if !batch.doubtful {
-            return Ok(Some(batch));
-        }
+        let Some(version_before) = batch.doubt else { return Ok(Some(batch)) };
         let chunks: BTreeSet<u32> = batch.slices.iter().map(|slice| slice.chunk).collect();
-        let mut known = BTreeSet::new();
-        let mut attr = None;
+        let sent: BTreeSet<u64> = batch.slices.iter().map(|slice| slice.slice_id).collect();
+        let (mut arrived, mut newest) = (false, None);
         for chunk in chunks {
             let ask = pb::ReadSlicesQuery { ino: inode.ino, first_chunk: chunk, chunk_count: 1 };
-            let reply = self.meta.query(&own_creds(), ask).await?.reply;
-            known.extend(reply.slices.iter().map(|slice| slice.slice_id));
-            attr = reply.attr;
+            let reply = match self.meta.query(&own_creds(), ask).await {
+                Ok(answer) => answer.reply,
+                Err(error @ ClientError::Refused(_)) => {
+                    return Err(self.commit_failed(inode, &batch.seqs, error).await);
+                }
+                Err(error) => return Err(error),
+            };
+            arrived |= reply.slices.iter().any(|slice| sent.contains(&slice.slice_id));
+            newest = reply.attr;
         }
-        let arrived = |slice: &pb::Slice| known.contains(&slice.slice_id);
-        let pairs = batch.seqs.iter().zip(&batch.slices);
-        let seqs: Vec<u64> = pairs.filter(|(_, slice)| arrived(slice)).map(|(seq, _)| *seq).collect();
-        if seqs.is_empty() {
+        if arrived {
+            self.committed(inode, &batch.seqs, newest);
+            return Ok(None);
+        }
+        if newest.is_some_and(|attr| attr.data_version == version_before) {
             return Ok(Some(batch));
         }
-        self.committed(inode, &seqs, attr);
-        Ok(None)
+        let error = ClientError::Unavailable("a commit had no answer, and the file was changed by others since".into());
+        let (bytes, _) = inode.state.lock().lose_all(error.clone());
+        inode.settled.notify_waiters();
+        tracing::error!(ino = inode.ino, bytes, "{error}: written data may be lost");
+        Err(error)
     }
 
     /// Sorts a failed commit: the file is gone, the session is gone, or it can be tried again.
@@ -151,7 +163,10 @@ impl<M: MetaApi> Data<M> {
                 tracing::warn!(ino = inode.ino, %error, "commit refused; the data is kept and tried again");
             }
             _ => {
-                inode.state.lock().dirty.mark_doubtful(seqs);
+                let mut state = inode.state.lock();
+                let version = state.version;
+                state.dirty.mark_doubtful(seqs, version);
+                drop(state);
                 tracing::error!(ino = inode.ino, %error, "commit failed; the data is kept and tried again");
             }
         }

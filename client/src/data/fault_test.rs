@@ -296,3 +296,19 @@ async fn beyond_the_largest_file_is_efbig_and_beyond_the_end_is_nothing() {
     assert!(read_all(&f, &file, far, 100).await.is_empty());
     assert!(read_all(&f, &file, u64::MAX, 100).await.is_empty());
 }
+
+#[tokio::test]
+async fn a_commit_that_nobody_can_tell_of_is_a_loss_that_is_told() {
+    let f = fixture(small(), Tuning::default()).await;
+    let attr = f.meta.create(INO);
+    let (first, second) = (f.data.open(&attr), f.data.open(&attr));
+    f.data.write(&first, 0, fill(1, 10)).await.expect("write");
+    f.meta.fail_next_commit(ClientError::Unavailable("no answer".into()), true);
+    assert!(f.data.flush(&first).await.is_err());
+    // Another client empties the file: whether our slices were in it can no longer be seen.
+    f.meta.truncate(INO, 0).expect("file");
+    assert!(f.data.flush(&first).await.is_err());
+    assert_eq!(f.data.flush(&first).await, Ok(None));
+    assert!(f.data.flush(&second).await.is_err());
+    assert_eq!(f.meta.commits(), 1);
+}

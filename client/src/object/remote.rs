@@ -176,4 +176,15 @@ mod tests {
         let error = object_store::Error::Generic { store: "S3", source: "disk\n on fire".into() };
         assert_eq!(chain(&error), "Generic S3 error: disk on fire");
     }
+
+    #[test]
+    fn a_bucket_that_is_not_there_is_no_missing_object() {
+        let store = RemoteStore::new(Arc::new(object_store::memory::InMemory::new()), "p", Cleaner::default());
+        let not_found =
+            |why: &str| object_store::Error::NotFound { path: "p/k".into(), source: why.to_string().into() };
+        let refused = store.error("k", &not_found("404 Not Found: <Code>NoSuchBucket</Code>"));
+        assert!(matches!(refused, ObjectError::Refused(text) if text.contains("NoSuchBucket")));
+        let missing = store.error("k", &not_found("404 Not Found: <Code>NoSuchKey</Code>"));
+        assert_eq!(missing, ObjectError::NotFound("k".into()));
+    }
 }
