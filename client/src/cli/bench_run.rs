@@ -5,10 +5,15 @@ use crate::cli::bench::Args;
 use crate::error::ClientError;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::stat::{Mode, fstatat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const REQUEST_BYTES: usize = 1 << 20;
@@ -52,6 +57,25 @@ impl Result {
     }
 }
 
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn stop(_: libc::c_int) {
+    STOPPED.store(true, Ordering::Relaxed);
+}
+
+/// Lets SIGINT and SIGTERM end the run like an error, so that its files go.
+fn stop_on_signals() {
+    let action = SigAction::new(SigHandler::Handler(stop), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler only stores into an atomic. It fails for no valid signal; and then files would stay, no more.
+        let _ = unsafe { sigaction(signal, &action) };
+    }
+}
+
+fn check_stopped() -> io::Result<()> {
+    if STOPPED.load(Ordering::Relaxed) { Err(io::Error::other("stopped by a signal")) } else { Ok(()) }
+}
+
 /// A run, in a directory that goes with it.
 pub struct Bench<'a> {
     args: &'a Args,
@@ -59,16 +83,15 @@ pub struct Bench<'a> {
     dir: PathBuf,
 }
 
-/// One worker's share of a test.
+/// One worker's share of a test. Names are relative to its open directory, so that an operation is measured and not a walk.
 struct Worker {
-    dir: PathBuf,
+    dir: File,
+    path: PathBuf,
     file_count: usize,
 }
 
-impl Worker {
-    fn path(&self, prefix: &str, index: usize) -> PathBuf {
-        self.dir.join(format!("{prefix}{index:06}"))
-    }
+fn name(prefix: &str, index: usize) -> String {
+    format!("{prefix}{index:06}")
 }
 
 /// An operation on file `index` of a worker; `data` is for those that write.
@@ -101,35 +124,43 @@ const READ_TESTS: [Test; 1] = [test("open + read 128 KiB + close", read_file, ME
 const LISTING: &str = "readdir + stat";
 
 fn create(worker: &Worker, index: usize, _: &[u8]) -> io::Result<()> {
-    OpenOptions::new().write(true).create_new(true).open(worker.path("f", index)).map(drop)
+    open_at(worker, "f", index, CREATE).and_then(close)
 }
 
 fn stat(worker: &Worker, index: usize, _: &[u8]) -> io::Result<()> {
-    std::fs::symlink_metadata(worker.path("f", index)).map(drop)
+    fstatat(&worker.dir, name("f", index).as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    Ok(())
 }
 
 fn open(worker: &Worker, index: usize, _: &[u8]) -> io::Result<()> {
-    File::open(worker.path("f", index)).map(drop)
+    open_at(worker, "f", index, OFlag::O_RDONLY).and_then(close)
 }
 
 fn rename(worker: &Worker, index: usize, _: &[u8]) -> io::Result<()> {
-    std::fs::rename(worker.path("f", index), worker.path("g", index))
+    Ok(renameat(&worker.dir, name("f", index).as_str(), &worker.dir, name("g", index).as_str())?)
 }
 
 fn unlink(worker: &Worker, index: usize, _: &[u8]) -> io::Result<()> {
-    std::fs::remove_file(worker.path("g", index))
+    Ok(unlinkat(&worker.dir, name("g", index).as_str(), UnlinkatFlags::NoRemoveDir)?)
 }
 
 fn write_file(worker: &Worker, index: usize, data: &[u8]) -> io::Result<()> {
     let prefix = if data.len() == SMALL_BYTES { "s" } else { "m" };
-    let mut file = OpenOptions::new().write(true).create_new(true).open(worker.path(prefix, index))?;
+    let mut file = open_at(worker, prefix, index, CREATE)?;
     file.write_all(data)?;
     close(file)
 }
 
 fn read_file(worker: &Worker, index: usize, data: &[u8]) -> io::Result<()> {
     let mut buffer = vec![0; data.len()];
-    File::open(worker.path("m", index))?.read_exact(&mut buffer)
+    open_at(worker, "m", index, OFlag::O_RDONLY)?.read_exact(&mut buffer)
+}
+
+const CREATE: OFlag = OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_WRONLY);
+
+fn open_at(worker: &Worker, prefix: &str, index: usize, flags: OFlag) -> io::Result<File> {
+    let flags = flags | OFlag::O_CLOEXEC;
+    Ok(openat(&worker.dir, name(prefix, index).as_str(), flags, Mode::from_bits_truncate(0o644))?.into())
 }
 
 /// close(2) may be where a filesystem says that data was lost; dropping a File would not tell.
@@ -151,6 +182,7 @@ impl<'a> Bench<'a> {
     pub fn new(args: &'a Args, progress: &'a ProgressBar) -> std::result::Result<Self, ClientError> {
         let dir = args.dir.join(format!(".holdfast-bench-{}", std::process::id()));
         std::fs::create_dir(&dir).map_err(|error| ClientError::Failed(format!("{}: {error}", dir.display())))?;
+        stop_on_signals();
         Ok(Bench { args, progress, dir })
     }
 
@@ -219,6 +251,7 @@ impl<'a> Bench<'a> {
             let len = left.min(REQUEST_BYTES as u64) as usize;
             // No two requests alike, or a filesystem that finds duplicates would be flattered.
             data[..8].copy_from_slice(&left.to_le_bytes());
+            check_stopped()?;
             let one = Instant::now();
             file.write_all(&data[..len])?;
             record(&mut latency_ns, one);
@@ -241,6 +274,7 @@ impl<'a> Bench<'a> {
         let mut count = 0;
         let begun = Instant::now();
         loop {
+            check_stopped()?;
             let one = Instant::now();
             let len = file.read(&mut buffer)?;
             if len == 0 {
@@ -275,8 +309,9 @@ fn step_remove(path: &Path) -> std::result::Result<(), ClientError> {
 
 fn make_workers(round: &Path, count: usize, file_count: usize) -> io::Result<Vec<Worker>> {
     let worker = |index: usize| {
-        let dir = round.join(format!("worker{index}"));
-        std::fs::create_dir_all(&dir).map(|()| Worker { dir, file_count: file_count / count })
+        let path = round.join(format!("worker{index}"));
+        std::fs::create_dir_all(&path)?;
+        Ok(Worker { dir: File::open(&path)?, path, file_count: file_count / count })
     };
     (0..count).map(worker).collect()
 }
@@ -285,6 +320,7 @@ fn repeat(test: &Test, worker: &Worker, data: &[u8]) -> io::Result<Histogram<u64
     let mut latency_ns = histogram()?;
     let share = if test.bytes == MEDIUM_BYTES { worker.file_count.div_ceil(MEDIUM_SHARE) } else { worker.file_count };
     for index in 0..share {
+        check_stopped()?;
         let begun = Instant::now();
         (test.operation)(worker, index, data)?;
         record(&mut latency_ns, begun);
@@ -296,8 +332,9 @@ fn repeat(test: &Test, worker: &Worker, data: &[u8]) -> io::Result<Histogram<u64
 fn list(worker: &Worker) -> io::Result<Histogram<u64>> {
     let mut latency_ns = histogram()?;
     let mut begun = Instant::now();
-    for entry in std::fs::read_dir(&worker.dir)? {
-        std::fs::symlink_metadata(entry?.path())?;
+    for entry in std::fs::read_dir(&worker.path)? {
+        // Relative to the directory, too: DirEntry::metadata is an fstatat.
+        entry?.metadata()?;
         record(&mut latency_ns, begun);
         begun = Instant::now();
     }

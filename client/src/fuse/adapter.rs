@@ -6,26 +6,25 @@ use crate::error::ClientError;
 use crate::fuse::control;
 use crate::fuse::drive::drive;
 use crate::fuse::reply::{self, InoMap};
+use crate::fuse::view::{CacheTtl, View, open_flags, writable};
 use crate::meta::MetaApi;
 use crate::vfs::ops::statfs::STATFS_BLOCK_BYTES;
 use crate::vfs::{Caller, DirItem, Fh, FsUsage, Opened, Place, SetattrRequest, Vfs};
 use bytes::Bytes;
-use fuser::{
-    Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, OpenFlags, Request,
-};
+use fuser::{Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig, OpenFlags, Request};
 use fuser::{
     ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
 };
 use fuser::{ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr};
+use holdfast_proto::FsErrno;
 use holdfast_proto::limits::NAME_BYTES_MAX;
-use holdfast_proto::{FsErrno, pb};
 use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use tokio::runtime::Handle;
 
 /// Largest request, bytes; also what the kernel may read ahead.
@@ -33,31 +32,11 @@ pub const REQUEST_BYTES_MAX: u32 = 1 << 20;
 /// Requests that nobody waits for (read-ahead, release) which the kernel may have in flight.
 const BACKGROUND_MAX: u16 = 256;
 
-/// How long the kernel may believe what it was told. Zero keeps metadata linearizable.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CacheTtl {
-    pub attr: Duration,
-    pub entry: Duration,
-}
-
-impl CacheTtl {
-    pub fn any(&self) -> bool {
-        !self.attr.is_zero() || !self.entry.is_zero()
-    }
-}
-
 /// The filesystem as fuser sees it.
 pub struct Adapter<M: MetaApi> {
     vfs: Arc<Vfs<M>>,
     runtime: Handle,
     view: View,
-}
-
-/// What a reply needs beside the value.
-#[derive(Clone, Copy)]
-struct View {
-    map: InoMap,
-    ttl: CacheTtl,
 }
 
 /// Replies that can say no.
@@ -120,76 +99,12 @@ impl<M: MetaApi> Adapter<M> {
     }
 }
 
-impl View {
-    fn entry(self, reply: ReplyEntry, attr: pb::Attr) {
-        let shown = reply::file_attr(self.map, &attr);
-        reply.entry_with_ttls(&self.ttl.attr, &self.ttl.entry, &shown, Generation(attr.generation));
-    }
-
-    /// A name that is not there may be remembered like one that is: as an entry without an inode.
-    fn entry_or_none(self, reply: ReplyEntry, attr: Option<pb::Attr>) {
-        match attr {
-            Some(attr) => self.entry(reply, attr),
-            None if self.ttl.entry.is_zero() => reply.error(Errno::ENOENT),
-            None => {
-                let mut nothing = reply::file_attr(self.map, &pb::Attr::default());
-                nothing.ino = INodeNo(0);
-                reply.entry_with_ttls(&self.ttl.attr, &self.ttl.entry, &nothing, Generation(0));
-            }
-        }
-    }
-
-    fn attr(self, reply: ReplyAttr, attr: pb::Attr) {
-        reply.attr(&self.ttl.attr, &reply::file_attr(self.map, &attr));
-    }
-
-    fn empty(self, reply: ReplyEmpty, (): ()) {
-        reply.ok();
-    }
-
-    fn created(self, reply: ReplyCreate, (attr, opened): (pb::Attr, Opened), flags: i32) {
-        let shown = reply::file_attr(self.map, &attr);
-        let (generation, fh) = (Generation(attr.generation), FileHandle(opened.fh.0));
-        reply.created(&self.ttl.entry.min(self.ttl.attr), &shown, generation, fh, open_flags(opened, flags));
-    }
-
-    /// True when the buffer is full. Without attributes the kernel gets a kind and no time to believe the rest.
-    fn add_plus(self, reply: &mut ReplyDirectoryPlus, item: &DirItem) -> bool {
-        let (attr, ttl) = match &item.attr {
-            Some(attr) => (*attr, self.ttl.entry.min(self.ttl.attr)),
-            None => (pb::Attr { ino: item.ino, kind: item.kind as i32, ..pb::Attr::default() }, Duration::ZERO),
-        };
-        let shown = reply::file_attr(self.map, &attr);
-        let (ino, generation) = (self.map.to_kernel(item.ino), Generation(attr.generation));
-        reply.add(ino, item.next, OsStr::from_bytes(&item.name), &ttl, &shown, generation)
-    }
-
-    fn data(self, reply: ReplyData, pieces: Vec<Bytes>) {
-        match &pieces[..] {
-            [one] => reply.data(one),
-            many => reply.data(&many.concat()),
-        }
-    }
-}
-
 fn caller(req: &Request) -> Caller {
     Caller { uid: req.uid(), gid: req.gid(), pid: req.pid() }
 }
 
 fn bytes(name: &OsStr) -> Bytes {
     Bytes::copy_from_slice(name.as_bytes())
-}
-
-fn writable(flags: i32) -> bool {
-    flags & libc::O_ACCMODE != libc::O_RDONLY
-}
-
-/// Pages stay if they are still right. The close of a handle that cannot have written need not ask us.
-fn open_flags(opened: Opened, flags: i32) -> FopenFlags {
-    let mut shown = FopenFlags::empty();
-    shown.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
-    shown.set(FopenFlags::FOPEN_NOFLUSH, !writable(flags));
-    shown
 }
 
 impl<M: MetaApi> Filesystem for Adapter<M> {

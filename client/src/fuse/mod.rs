@@ -7,3 +7,4 @@ pub mod mount;
 pub mod notify;
 pub mod options;
 pub mod reply;
+pub mod view;

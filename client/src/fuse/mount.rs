@@ -1,10 +1,11 @@
 //! Mount: from a Vfs to a mounted directory, and back. Called by cli/mount.
 
 use crate::error::ClientError;
-use crate::fuse::adapter::{Adapter, CacheTtl, REQUEST_BYTES_MAX};
+use crate::fuse::adapter::{Adapter, REQUEST_BYTES_MAX};
 use crate::fuse::notify::KernelNotifier;
 use crate::fuse::options::MountOptions;
 use crate::fuse::reply::InoMap;
+use crate::fuse::view::CacheTtl;
 use crate::meta::MetaApi;
 use crate::vfs::Vfs;
 use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};

@@ -1,12 +1,11 @@
 //! Handles: what is open on this mount. Pure: no await, no clock, no I/O; the table of files and directories by handle number, the
-//! count of opens by inode (orphan questions ask it), creates on their way, and the data version each inode had when it was
-//! opened last. Called by vfs and its operations.
+//! count of opens by inode (orphan questions ask it), and the data version each inode had when it was opened last. Called by vfs and its operations.
 
 use crate::data::OpenFile;
 use crate::vfs::dir_stream::DirStream;
 use holdfast_proto::{FsErrno, pb};
 use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,12 +50,6 @@ struct Opens {
     written: Option<pb::TimeSpec>,
 }
 
-#[derive(Debug, Default)]
-struct Creates {
-    next: u64,
-    under_way: BTreeSet<u64>,
-}
-
 /// Newest data version known of an inode, forgotten in two generations so that its size is bounded.
 #[derive(Debug, Default)]
 struct Versions {
@@ -89,8 +82,6 @@ pub struct Handles {
     files: RwLock<HashMap<Fh, Arc<FileHandle>>>,
     dirs: RwLock<HashMap<Fh, Arc<DirHandle>>>,
     opens: Mutex<HashMap<u64, Opens>>,
-    creates: Mutex<Creates>,
-    create_ended: tokio::sync::Notify,
     /// What the kernel's pages are, of inodes opened here.
     versions: Mutex<Versions>,
     /// What this mount itself has committed: attributes that are older were overtaken on their way.
@@ -204,35 +195,6 @@ impl Handles {
         self.opens.lock().get(&ino).and_then(|open| open.written)
     }
 
-    /// A create is sent; the inode it makes is not known before its reply. Give the ticket back with `end_create`.
-    pub fn begin_create(&self) -> u64 {
-        let mut creates = self.creates.lock();
-        let ticket = creates.next;
-        creates.next += 1;
-        creates.under_way.insert(ticket);
-        ticket
-    }
-
-    /// The reply is here, and what it opened has been counted.
-    pub fn end_create(&self, ticket: u64) {
-        self.creates.lock().under_way.remove(&ticket);
-        self.create_ended.notify_waiters();
-    }
-
-    /// Waits until every create that is under way now has ended: only then is "not open here" true of all inodes.
-    pub async fn creates_settled(&self) {
-        let until = self.creates.lock().next;
-        loop {
-            let ended = self.create_ended.notified();
-            tokio::pin!(ended);
-            ended.as_mut().enable();
-            if self.creates.lock().under_way.first().is_none_or(|first| *first >= until) {
-                return;
-            }
-            ended.await;
-        }
-    }
-
     /// Whether the kernel's pages of `ino` are still those of `version`: nothing was committed since the last open here.
     /// Notes `version` for the next time.
     pub fn same_version(&self, ino: u64, version: u64) -> bool {
@@ -312,20 +274,5 @@ mod tests {
         assert_eq!(handles.dir(fh).map(|dir| dir.ino), Ok(5));
         handles.remove_dir(fh);
         assert_eq!(handles.dir(fh).err(), Some(FsErrno::BadF));
-    }
-
-    #[tokio::test]
-    async fn settling_waits_for_creates_that_began_before_and_for_no_other() {
-        let handles = Arc::new(Handles::default());
-        let before = handles.begin_create();
-        let settled = tokio::spawn({
-            let handles = handles.clone();
-            async move { handles.creates_settled().await }
-        });
-        tokio::task::yield_now().await;
-        assert!(!settled.is_finished());
-        let _after = handles.begin_create();
-        handles.end_create(before);
-        assert!(settled.await.is_ok());
     }
 }

@@ -2,13 +2,14 @@
 //! Knows inodes, names and handles; knows neither fuser nor the kernel. Called by fuse/adapter and by tests.
 
 pub mod caller;
+mod creates;
 pub mod dir_stream;
-#[cfg(test)]
-mod fake_meta;
 pub mod handles;
 pub mod ops;
 pub mod pushes;
 mod size_guard;
+#[cfg(test)]
+mod test_meta;
 #[cfg(test)]
 mod vfs_test;
 
@@ -24,6 +25,7 @@ use crate::data::Data;
 use crate::error::ClientError;
 use crate::meta::MetaApi;
 use bytes::Bytes;
+use creates::Creates;
 use handles::{Handles, Opening};
 use holdfast_proto::{FsErrno, Name, pb};
 use parking_lot::Mutex;
@@ -53,6 +55,7 @@ pub struct Vfs<M: MetaApi> {
     pub(crate) meta: Arc<M>,
     pub(crate) data: Arc<Data<M>>,
     pub(crate) handles: Handles,
+    pub(crate) creates: Creates,
     pub(crate) config: VfsConfig,
     kernel: OnceLock<Box<dyn KernelCache>>,
     /// Held orphans that were closed for the last time, on their way to `pushes::run`.
@@ -67,6 +70,7 @@ impl<M: MetaApi> Vfs<M> {
             meta,
             data,
             handles: Handles::default(),
+            creates: Creates::default(),
             config,
             kernel: OnceLock::new(),
             released,

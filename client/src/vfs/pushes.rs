@@ -64,12 +64,21 @@ async fn answer<M: MetaApi>(vfs: &Arc<Vfs<M>>, question: pb::OrphanQuestion) {
         return;
     }
     // A file may have been made here, and unlinked by another client, while the reply with its number is still on its way.
-    vfs.handles.creates_settled().await;
-    let inos = vfs.handles.hold(&question.inos);
-    let op = pb::HoldOp { through_index: question.through_index, inos };
-    if let Err(error) = vfs.meta.mutate(&own_creds(), op).await {
-        // The leader asks again; until then the orphans stay, which is the safe side.
-        tracing::warn!(%error, "could not answer which removed files are open here");
+    vfs.creates.settled().await;
+    let mut inos = vfs.handles.hold(&question.inos);
+    loop {
+        // Only the last part says "and no others".
+        let rest = inos.split_off(inos.len().min(BACKGROUND_BATCH_MAX));
+        let through_index = if rest.is_empty() { question.through_index } else { 0 };
+        if let Err(error) = vfs.meta.mutate(&own_creds(), pb::HoldOp { through_index, inos }).await {
+            // The leader asks again; until then the orphans stay, which is the safe side.
+            tracing::warn!(%error, "could not answer which removed files are open here");
+            return;
+        }
+        if rest.is_empty() {
+            return;
+        }
+        inos = rest;
     }
 }
 

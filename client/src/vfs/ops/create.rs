@@ -40,14 +40,14 @@ impl<M: MetaApi> Vfs<M> {
 
     /// Sends the op, and counts the open before the ticket says that no create is under way any more.
     async fn create_counted(&self, caller: &Caller, op: pb::CreateOp) -> Result<pb::EntryReply, ClientError> {
-        let ticket = self.handles.begin_create();
+        let ticket = self.creates.begin();
         let answer = self.meta.mutate(&caller.creds_for_mode(op.mode), op).await;
         if let Ok(answer) = &answer
             && let Some(attr) = &answer.reply.attr
         {
             self.handles.begin_open(attr.ino);
         }
-        self.handles.end_create(ticket);
+        self.creates.end(ticket);
         Ok(answer?.reply)
     }
 

@@ -1,0 +1,95 @@
+//! View: how values of vfs become replies: numbers as the kernel knows them, time-outs, flags of an open. Called by the adapter.
+
+use crate::fuse::reply::{self, InoMap};
+use crate::vfs::{DirItem, Opened};
+use bytes::Bytes;
+use fuser::{Errno, FileHandle, FopenFlags, Generation, INodeNo};
+use fuser::{ReplyAttr, ReplyCreate, ReplyData, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry};
+use holdfast_proto::pb;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+/// How long the kernel may believe what it was told. Zero keeps metadata linearizable.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CacheTtl {
+    pub attr: Duration,
+    pub entry: Duration,
+}
+
+impl CacheTtl {
+    pub fn any(&self) -> bool {
+        !self.attr.is_zero() || !self.entry.is_zero()
+    }
+}
+
+/// What a reply needs beside the value.
+#[derive(Clone, Copy)]
+pub struct View {
+    pub map: InoMap,
+    pub ttl: CacheTtl,
+}
+
+impl View {
+    pub fn entry(self, reply: ReplyEntry, attr: pb::Attr) {
+        let shown = reply::file_attr(self.map, &attr);
+        reply.entry_with_ttls(&self.ttl.attr, &self.ttl.entry, &shown, Generation(attr.generation));
+    }
+
+    /// A name that is not there may be remembered like one that is: as an entry without an inode.
+    pub fn entry_or_none(self, reply: ReplyEntry, attr: Option<pb::Attr>) {
+        match attr {
+            Some(attr) => self.entry(reply, attr),
+            None if self.ttl.entry.is_zero() => reply.error(Errno::ENOENT),
+            None => {
+                let mut nothing = reply::file_attr(self.map, &pb::Attr::default());
+                nothing.ino = INodeNo(0);
+                reply.entry_with_ttls(&self.ttl.attr, &self.ttl.entry, &nothing, Generation(0));
+            }
+        }
+    }
+
+    pub fn attr(self, reply: ReplyAttr, attr: pb::Attr) {
+        reply.attr(&self.ttl.attr, &reply::file_attr(self.map, &attr));
+    }
+
+    pub fn empty(self, reply: ReplyEmpty, (): ()) {
+        reply.ok();
+    }
+
+    pub fn created(self, reply: ReplyCreate, (attr, opened): (pb::Attr, Opened), flags: i32) {
+        let shown = reply::file_attr(self.map, &attr);
+        let (generation, fh) = (Generation(attr.generation), FileHandle(opened.fh.0));
+        reply.created(&self.ttl.entry.min(self.ttl.attr), &shown, generation, fh, open_flags(opened, flags));
+    }
+
+    /// True when the buffer is full. Without attributes the kernel gets a kind and no time to believe the rest.
+    pub fn add_plus(self, reply: &mut ReplyDirectoryPlus, item: &DirItem) -> bool {
+        let (attr, ttl) = match &item.attr {
+            Some(attr) => (*attr, self.ttl.entry.min(self.ttl.attr)),
+            None => (pb::Attr { ino: item.ino, kind: item.kind as i32, ..pb::Attr::default() }, Duration::ZERO),
+        };
+        let shown = reply::file_attr(self.map, &attr);
+        let (ino, generation) = (self.map.to_kernel(item.ino), Generation(attr.generation));
+        reply.add(ino, item.next, OsStr::from_bytes(&item.name), &ttl, &shown, generation)
+    }
+
+    pub fn data(self, reply: ReplyData, pieces: Vec<Bytes>) {
+        match &pieces[..] {
+            [one] => reply.data(one),
+            many => reply.data(&many.concat()),
+        }
+    }
+}
+
+pub fn writable(flags: i32) -> bool {
+    flags & libc::O_ACCMODE != libc::O_RDONLY
+}
+
+/// Pages stay if they are still right. The close of a handle that cannot have written need not ask us.
+pub fn open_flags(opened: Opened, flags: i32) -> FopenFlags {
+    let mut shown = FopenFlags::empty();
+    shown.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+    shown.set(FopenFlags::FOPEN_NOFLUSH, !writable(flags));
+    shown
+}
