@@ -60,9 +60,9 @@ fn a_full_volume_says_enospc_and_lives() {
     let limits = ["--capacity", "16MiB", "--inodes", "20"];
     shared::cluster().holdfast(&[&args[..], &limits[..]].concat()).ok("format");
     let mount = holdfast_tests::mount::Mount::start(&meta);
-    let error =
-        std::fs::write(mount.path("big"), vec![1; 40 << 20]).and_then(|()| sync(&mount.path("big"))).unwrap_err();
+    let error = write_and_sync(&mount.path("big"), &vec![1; 40 << 20]).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+    write_and_sync(&mount.path("fits"), &vec![1; 8 << 20]).unwrap();
     std::fs::remove_file(mount.path("big")).unwrap();
     let many = (0..40).map(|number| std::fs::write(mount.path(&format!("f{number}")), b"")).find_map(Result::err);
     assert_eq!(many.and_then(|error| error.raw_os_error()), Some(libc::ENOSPC));
@@ -70,6 +70,8 @@ fn a_full_volume_says_enospc_and_lives() {
     assert!(statvfs(&mount.dir).f_files <= 20);
 }
 
-fn sync(path: &Path) -> std::io::Result<()> {
-    std::fs::File::open(path)?.sync_all()
+fn write_and_sync(path: &Path, data: &[u8]) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    std::io::Write::write_all(&mut file, data)?;
+    file.sync_all()
 }

@@ -91,7 +91,11 @@ impl Steps {
             0 => Step::Chmod { path, mode: self.mode() },
             // chown(-1, -1) sends nothing that a server could see.
             1 => Step::Chown { path, uid: Some(self.random.random_range(0..5)), gid: self.id() },
-            _ => Step::Utimens { path, atime: self.time(), mtime: self.time() },
+            _ => match (self.time(), self.time()) {
+                // Linux answers this one without a look at the path.
+                (SetTime::Omit, SetTime::Omit) => Step::Utimens { path, atime: SetTime::Now, mtime: SetTime::Omit },
+                (atime, mtime) => Step::Utimens { path, atime, mtime },
+            },
         }
     }
 }

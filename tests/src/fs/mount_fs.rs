@@ -17,6 +17,9 @@ pub struct MountFs {
 
 impl MountFs {
     pub fn new(root: &Path) -> MountFs {
+        // Modes are to arrive as they were given, as they do on the state machine. For the whole process, and harmless.
+        // SAFETY: umask(2) touches no memory.
+        unsafe { libc::umask(0) };
         MountFs { root: root.to_path_buf(), user: None }
     }
 

@@ -16,10 +16,10 @@ impl SparseBytes {
     }
 
     pub fn write(&mut self, offset: u64, data: &[u8]) {
-        for (index, &byte) in data.iter().enumerate() {
-            let at = offset + index as u64;
+        for (at, piece) in pieces(offset, data.len() as u64) {
             let page = self.pages.entry(at / PAGE_BYTES).or_insert_with(|| vec![0; PAGE_BYTES as usize].into());
-            page[(at % PAGE_BYTES) as usize] = byte;
+            let (inside, from) = ((at % PAGE_BYTES) as usize, (at - offset) as usize);
+            page[inside..inside + piece].copy_from_slice(&data[from..from + piece]);
         }
         if !data.is_empty() {
             self.size = self.size.max(offset + data.len() as u64);
@@ -28,12 +28,15 @@ impl SparseBytes {
 
     /// Shorter than `len` at the end of the file.
     pub fn read(&self, offset: u64, len: usize) -> Vec<u8> {
-        let end = self.size.min(offset + len as u64);
-        (offset..end.max(offset)).map(|at| self.byte(at)).collect()
-    }
-
-    fn byte(&self, at: u64) -> u8 {
-        self.pages.get(&(at / PAGE_BYTES)).map_or(0, |page| page[(at % PAGE_BYTES) as usize])
+        let end = self.size.min(offset + len as u64).max(offset);
+        let mut data = vec![0; (end - offset) as usize];
+        for (at, piece) in pieces(offset, end - offset) {
+            if let Some(page) = self.pages.get(&(at / PAGE_BYTES)) {
+                let (inside, to) = ((at % PAGE_BYTES) as usize, (at - offset) as usize);
+                data[to..to + piece].copy_from_slice(&page[inside..inside + piece]);
+            }
+        }
+        data
     }
 
     pub fn truncate(&mut self, size: u64) {
@@ -43,6 +46,16 @@ impl SparseBytes {
         }
         self.size = size;
     }
+}
+
+/// Cuts a range at the page boundaries: where each piece begins, and its length.
+fn pieces(offset: u64, len: u64) -> impl Iterator<Item = (u64, usize)> {
+    let end = offset + len;
+    let pages = offset / PAGE_BYTES..end.div_ceil(PAGE_BYTES);
+    pages.map(move |page| {
+        let (start, stop) = ((page * PAGE_BYTES).max(offset), ((page + 1) * PAGE_BYTES).min(end));
+        (start, (stop.max(start) - start) as usize)
+    })
 }
 
 #[cfg(test)]

@@ -167,9 +167,9 @@ impl Tree {
     }
 
     fn rename(&mut self, old: &str, new: &str, flags: u32) -> Result<()> {
-        let (old_parent, new_parent) = (self.walk(split(old).0)?, self.walk(split(new).0)?);
-        self.directory(old_parent)?;
-        self.directory(new_parent)?;
+        // Both paths are walked before either last name is looked at.
+        self.directory(self.walk(split(old).0)?)?;
+        self.directory(self.walk(split(new).0)?)?;
         let (old_parent, old_name, source) = self.place(old)?;
         let source = source.ok_or(libc::ENOENT)?;
         let (new_parent, new_name, target) = self.place(new)?;
@@ -181,8 +181,7 @@ impl Tree {
         if self.is_ancestor(source, new_parent) {
             return Err(libc::EINVAL);
         }
-        if let Some(target) = target.filter(|&target| self.is_ancestor(target, old_parent)) {
-            let _ = target;
+        if target.is_some_and(|target| self.is_ancestor(target, old_parent)) {
             return Err(if flags & EXCHANGE != 0 { libc::EINVAL } else { libc::ENOTEMPTY });
         }
         if target == Some(source) {
