@@ -131,7 +131,7 @@ async fn hostile_streams_end_and_others_go_on() {
     assert_eq!(end.code(), tonic::Code::FailedPrecondition);
     let flood = vec![pb::Request::default(); holdfast_proto::limits::FRAME_REQUESTS_MAX + 1];
     let hello = pb::Hello { protocol: 1, ..Default::default() };
-    let flood = pb::ClientFrame { hello: Some(hello.clone()), requests: flood, ..Default::default() };
+    let flood = pb::ClientFrame { hello: Some(hello), requests: flood, ..Default::default() };
     assert_eq!(Client::raw_stream(cluster.addr(1), vec![flood]).await.code(), tonic::Code::ResourceExhausted);
     let huge = mutation::Op::Symlink(pb::SymlinkOp { target: vec![0; 9 << 20].into(), ..Default::default() });
     let huge = request::Body::Mutation(pb::Mutation { op: Some(huge), ..Default::default() });

@@ -3,7 +3,6 @@
 
 use crate::raft::node::{Leadership, RaftNode};
 use crate::rpc::push::Hub;
-use openraft::async_runtime::watch::WatchReceiver;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ pub async fn run(node: Arc<RaftNode>, hub: Arc<Hub>) {
         tokio::select! {
             _ = gauges.tick() => set_gauges(&node, &hub),
             changed = changes.changed() => {
-                if changed.is_err() {
+                if !changed {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -48,7 +47,7 @@ fn leader_changed(node: &RaftNode, hub: &Hub, before: Option<Leadership>, now: L
 
 fn set_gauges(node: &RaftNode, hub: &Hub) {
     let leadership = node.leadership();
-    let applied = node.metrics(|metrics| metrics.last_applied.map_or(0, |id| id.index));
+    let applied = node.facts().applied;
     metrics::gauge!(crate::metrics::LEADER).set(f64::from(u8::from(leadership.is_self)));
     metrics::gauge!(crate::metrics::TERM).set(leadership.term as f64);
     metrics::gauge!(crate::metrics::APPLIED_INDEX).set(applied as f64);

@@ -65,6 +65,36 @@ pub enum ReadError {
 
 type Metrics = openraft::alias::WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>;
 
+/// Wakes with every change of Raft's state.
+pub struct Changes(Metrics);
+
+impl Changes {
+    /// False: Raft has stopped.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+}
+
+/// One look at Raft's state.
+pub struct Facts {
+    pub role: &'static str,
+    pub leader: Option<u64>,
+    pub term: u64,
+    pub last_log: u64,
+    pub committed: u64,
+    pub applied: u64,
+}
+
+fn role(state: ServerState) -> &'static str {
+    match state {
+        ServerState::Leader => "leader",
+        ServerState::Follower => "follower",
+        ServerState::Candidate => "candidate",
+        ServerState::Learner => "learner",
+        ServerState::Shutdown => "shutdown",
+    }
+}
+
 pub struct RaftNode {
     pub id: u64,
     raft: Raft,
@@ -217,12 +247,24 @@ impl RaftNode {
         &self.raft
     }
 
-    /// A receiver that changes with every change of Raft's state.
-    pub fn watch(&self) -> Metrics {
-        self.metrics.clone()
+    /// Follows every change of Raft's state from now on.
+    pub fn watch(&self) -> Changes {
+        Changes(self.metrics.clone())
     }
 
-    pub fn metrics<R>(&self, look: impl FnOnce(&RaftMetrics<TypeConfig>) -> R) -> R {
+    /// What an operator wants to know.
+    pub fn facts(&self) -> Facts {
+        self.metrics(|metrics| Facts {
+            role: role(metrics.state),
+            leader: metrics.current_leader,
+            term: metrics.current_term,
+            last_log: metrics.last_log_index.unwrap_or(0),
+            committed: metrics.local_committed.map_or(0, |id| id.index),
+            applied: metrics.last_applied.map_or(0, |id| id.index),
+        })
+    }
+
+    fn metrics<R>(&self, look: impl FnOnce(&RaftMetrics<TypeConfig>) -> R) -> R {
         look(&self.metrics.borrow_watched())
     }
 
@@ -379,7 +421,7 @@ impl RaftNode {
 
     /// Raises Fatal when the core has died (openraft issue 2116: the process would live on without it).
     async fn watch_core(&self) {
-        let mut metrics = self.watch();
+        let mut metrics = self.metrics.clone();
         loop {
             let running = metrics.borrow_watched().running_state.clone();
             if let Err(error) = running

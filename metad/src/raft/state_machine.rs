@@ -3,7 +3,7 @@
 
 use super::convert;
 use super::snapshot::{self, SnapshotFile};
-use super::types::{Entry, LogId, Payload, Replies, SnapshotMeta, StoredMembership, TypeConfig};
+use super::types::{Entry, LogId, Payload, Replies, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::apply::apply_entry;
 use crate::error::Fatal;
 use crate::store::{Batch, KvCommit, KvRead, StoreError, keys};
@@ -21,8 +21,6 @@ use std::time::{Duration, Instant};
 
 /// The store this node runs on.
 pub type NodeStore = crate::store::durable::DurableStore;
-
-type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>;
 
 /// Apply runs on Raft's own thread: after this long it lets heartbeats through.
 const APPLY_SLICE_MAX: Duration = Duration::from_millis(3);

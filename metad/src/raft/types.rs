@@ -3,6 +3,7 @@
 
 use crate::apply::Outcome;
 use bytes::Bytes;
+use openraft::errors::ClientWriteError;
 use openraft::impls::leader_id_adv;
 use openraft::raft::ClientWriteResult;
 use openraft::raft::responder::Responder;
@@ -65,25 +66,47 @@ pub type Vote = openraft::alias::VoteOf<TypeConfig>;
 pub type Entry = openraft::alias::EntryOf<TypeConfig>;
 pub type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
 pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
-pub type WriteResult = ClientWriteResult<TypeConfig>;
+pub type Snapshot = openraft::alias::SnapshotOf<TypeConfig, super::snapshot::SnapshotFile>;
+pub type AppendRequest = openraft::raft::AppendEntriesRequest<TypeConfig>;
+type WriteResult = ClientWriteResult<TypeConfig>;
 pub type Raft = openraft::Raft<TypeConfig, super::state_machine::StateMachine>;
 
-type OnDone = Box<dyn FnOnce(Option<WriteResult>) + Send>;
+/// How the proposal of one entry ended.
+pub enum Proposed {
+    /// Applied at this log index.
+    Applied { log_index: u64, outcomes: Vec<Outcome> },
+    /// Raft did not append it: this node does not lead, or not yet.
+    NotAppended,
+    /// It is in some log, and another leader may yet commit it; or Raft is stopping.
+    Unknown,
+}
 
-/// Runs a closure with the result of one proposed entry, on Raft's thread, as soon as it is applied. None: Raft dropped the
-/// proposal without a word (it is stopping), so whether it was done is unknown.
+impl From<WriteResult> for Proposed {
+    fn from(result: WriteResult) -> Proposed {
+        match result {
+            Ok(written) => Proposed::Applied { log_index: written.log_id.index, outcomes: written.data.outcomes },
+            Err(ClientWriteError::ForwardToLeader(_)) => Proposed::NotAppended,
+            Err(_) => Proposed::Unknown,
+        }
+    }
+}
+
+type OnDone = Box<dyn FnOnce(Proposed) + Send>;
+
+/// Runs a closure with the end of one proposed entry, on Raft's thread, as soon as it is applied; also where Raft drops the
+/// proposal without a word.
 pub struct EntryResponder {
     on_done: Option<OnDone>,
 }
 
 impl EntryResponder {
-    pub fn new(on_done: impl FnOnce(Option<WriteResult>) + Send + 'static) -> EntryResponder {
+    pub fn new(on_done: impl FnOnce(Proposed) + Send + 'static) -> EntryResponder {
         EntryResponder { on_done: Some(Box::new(on_done)) }
     }
 
-    fn finish(&mut self, result: Option<WriteResult>) {
+    fn finish(&mut self, end: Proposed) {
         if let Some(on_done) = self.on_done.take() {
-            on_done(result);
+            on_done(end);
         }
     }
 }
@@ -93,12 +116,12 @@ impl<T: Send + 'static> Responder<TypeConfig, T> for EntryResponder {
         let mut slot = Some(result);
         // openraft instantiates the responder with the write result only; anything else counts as unknown.
         let result = (&mut slot as &mut dyn Any).downcast_mut::<Option<WriteResult>>().and_then(Option::take);
-        self.finish(result);
+        self.finish(result.map_or(Proposed::Unknown, Proposed::from));
     }
 }
 
 impl Drop for EntryResponder {
     fn drop(&mut self) {
-        self.finish(None);
+        self.finish(Proposed::Unknown);
     }
 }

@@ -5,7 +5,6 @@ use crate::raft::node::RaftNode;
 use crate::rpc::push::Hub;
 use holdfast_proto::pb::admin_server::Admin;
 use holdfast_proto::pb::{Member, NodeStatus, NodeStatusQuery, TransferLeaderReply, TransferLeaderRequest};
-use openraft::ServerState;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Request, Response, Status};
@@ -22,34 +21,24 @@ pub struct AdminService {
 #[derive(Clone)]
 pub struct AdminServer(pub Arc<AdminService>);
 
-fn role(state: ServerState) -> &'static str {
-    match state {
-        ServerState::Leader => "leader",
-        ServerState::Follower => "follower",
-        ServerState::Candidate => "candidate",
-        ServerState::Learner => "learner",
-        ServerState::Shutdown => "shutdown",
-    }
-}
-
 impl AdminService {
     fn status(&self) -> NodeStatus {
-        let members = self.node.members();
-        let mut status = self.node.metrics(|metrics| NodeStatus {
+        let facts = self.node.facts();
+        let mut status = NodeStatus {
             id: self.node.id,
-            role: role(metrics.state).to_owned(),
-            leader: metrics.current_leader.unwrap_or(0),
-            term: metrics.current_term,
-            last_log: metrics.last_log_index.unwrap_or(0),
-            committed: metrics.local_committed.map_or(0, |id| id.index),
-            applied: metrics.last_applied.map_or(0, |id| id.index),
+            role: facts.role.to_owned(),
+            leader: facts.leader.unwrap_or(0),
+            term: facts.term,
+            last_log: facts.last_log,
+            committed: facts.committed,
+            applied: facts.applied,
             ..NodeStatus::default()
-        });
+        };
         status.addr = self.addr.clone();
         status.cluster = self.cluster.get().map(|cluster| cluster.to_string()).unwrap_or_default();
         status.version = holdfast_proto::version::BUILD.to_owned();
         status.image = self.node.image_index();
-        status.members = members.into_iter().map(|(id, addr, voter)| Member { id, addr, voter }).collect();
+        status.members = self.node.members().into_iter().map(|(id, addr, voter)| Member { id, addr, voter }).collect();
         status.sessions = self.hub.attached().len() as u64;
         status.ready = self.node.is_ready();
         status

@@ -8,10 +8,9 @@ use super::status;
 use crate::apply::{Outcome, Verdict};
 use crate::clock::Clock;
 use crate::raft::node::RaftNode;
-use crate::raft::types::{Command, EntryResponder, WriteResult};
+use crate::raft::types::{Command, EntryResponder, Proposed};
 use bytes::Bytes;
 use holdfast_proto::pb::{self, FailureCode};
-use openraft::errors::ClientWriteError;
 use parking_lot::Mutex;
 use prost::Message;
 use std::collections::{BTreeMap, VecDeque};
@@ -143,27 +142,25 @@ impl Proposer {
     fn send(self: &Arc<Self>, id: u64, entry: Bytes) {
         metrics::counter!(crate::metrics::PROPOSALS).increment(1);
         let this = self.clone();
-        let responder = EntryResponder::new(move |result| this.finish(id, result));
+        let responder = EntryResponder::new(move |end| this.finish(id, end));
         // If Raft does not take it, the responder is dropped and answers by itself.
         self.node.propose(Command(entry), responder);
     }
 
     /// The end of one entry, on Raft's thread.
-    fn finish(self: &Arc<Self>, id: u64, result: Option<WriteResult>) {
-        match result {
-            Some(Ok(written)) => {
-                let index = written.log_id.index;
+    fn finish(self: &Arc<Self>, id: u64, end: Proposed) {
+        match end {
+            Proposed::Applied { log_index, outcomes } => {
                 let batch = self.state.lock().outstanding.remove(&id);
                 let waiters = batch.as_ref().map_or(&[][..], |batch| &batch.waiters);
-                self.hub.publish(&written.data.outcomes, |at| waiters.get(at).map_or(0, ReplyTo::session));
+                self.hub.publish(&outcomes, |at| waiters.get(at).map_or(0, ReplyTo::session));
                 if let Some(batch) = batch {
                     metrics::histogram!(crate::metrics::COMMIT_SECONDS).record(batch.since.elapsed().as_secs_f64());
-                    self.answer(batch.waiters, index, written.data.outcomes);
+                    self.answer(batch.waiters, log_index, outcomes);
                 }
             }
-            Some(Err(ClientWriteError::ForwardToLeader(_))) => self.refused(id),
-            // The entry is in some log, and another leader may yet commit it; or Raft is stopping.
-            Some(Err(_)) | None => self.drop_batch(id, || {
+            Proposed::NotAppended => self.refused(id),
+            Proposed::Unknown => self.drop_batch(id, || {
                 status::failure(FailureCode::Unknown, self.node.leader_addr(), "leadership changed meanwhile")
             }),
         }

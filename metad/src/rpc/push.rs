@@ -71,14 +71,17 @@ impl Hub {
     /// Makes the set of sessions that of the state; those new here get a full lease. Returns those whose lease has run out.
     pub fn reconcile(&self, state: &[SessionState]) -> Vec<u64> {
         let now = Instant::now();
-        let mut members = self.members.lock();
         let known: BTreeMap<u64, u32> = state.iter().map(|known| (known.info.session, known.info.volume)).collect();
-        members.retain(|session, _| known.contains_key(session));
-        for (session, volume) in known {
-            let fresh = || Member { volume, expires: now + LEASE, outbox: None, asked_through: 0 };
-            members.entry(session).or_insert_with(fresh);
+        // Session ids ascend: one above all that were listed was opened since.
+        let newest = known.keys().next_back().copied().unwrap_or(0);
+        let mut members = self.members.lock();
+        members.retain(|session, _| *session > newest || known.contains_key(session));
+        for (session, volume) in &known {
+            let fresh = || Member { volume: *volume, expires: now + LEASE, outbox: None, asked_through: 0 };
+            members.entry(*session).or_insert_with(fresh);
         }
-        members.iter().filter(|(_, member)| member.expires <= now).map(|(session, _)| *session).collect()
+        let silent = members.iter().filter(|(session, member)| member.expires <= now && known.contains_key(session));
+        silent.map(|(session, _)| *session).collect()
     }
 
     /// Gives every session a full lease: after a change of leader, or after this process itself was not running.

@@ -27,14 +27,23 @@ fn changed(volume: u32, ino: u64) -> Outcome {
 #[test]
 fn sessions_of_the_state_get_a_full_lease_and_others_are_forgotten() {
     let hub = Hub::default();
-    hub.attach(7, 1, &Arc::new(Outbox::default()));
-    assert_eq!(hub.reconcile(&[info(1), info(2)]), Vec::<u64>::new());
+    hub.attach(1, 1, &Arc::new(Outbox::default()));
+    assert_eq!(hub.reconcile(&[info(2), info(3)]), Vec::<u64>::new());
     assert_eq!(hub.attached(), Vec::new());
+    assert_eq!(hub.reconcile(&[info(1), info(2)]), Vec::<u64>::new());
     hub.members.lock().values_mut().for_each(|member| member.expires = Instant::now());
     hub.renew(2);
     assert_eq!(hub.reconcile(&[info(1), info(2)]), vec![1]);
     hub.renew_all();
     assert_eq!(hub.reconcile(&[info(1), info(2)]), Vec::<u64>::new());
+}
+
+#[test]
+fn a_session_opened_after_the_state_was_listed_keeps_its_stream() {
+    let hub = Hub::default();
+    hub.attach(7, 1, &Arc::new(Outbox::default()));
+    assert_eq!(hub.reconcile(&[info(1), info(2)]), Vec::<u64>::new());
+    assert_eq!(hub.attached().iter().map(|stream| stream.session).collect::<Vec<_>>(), [7]);
 }
 
 #[test]

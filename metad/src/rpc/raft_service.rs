@@ -6,7 +6,7 @@ use crate::raft::channel::{CLUSTER_HEADER, ClusterCell, NODE_HEADER};
 use crate::raft::convert::{self, DecodeError};
 use crate::raft::node::RaftNode;
 use crate::raft::snapshot::SnapshotFile;
-use crate::raft::types::TypeConfig;
+use crate::raft::types::{AppendRequest, Snapshot};
 use bytes::BytesMut;
 use futures::{Stream, StreamExt};
 use holdfast_proto::pb::RaftFrame;
@@ -138,7 +138,7 @@ impl Raft for PeerServer {
         let head = frames.message().await?.ok_or_else(|| Status::invalid_argument("snapshot without a head"))?;
         let (vote, meta, body_bytes) = convert::decode_snapshot_head(head.data).map_err(malformed)?;
         let snapshot = self.0.receive(&mut frames, body_bytes).await?;
-        let snapshot = openraft::alias::SnapshotOf::<TypeConfig, SnapshotFile> { meta, snapshot };
+        let snapshot = Snapshot { meta, snapshot };
         let answer = self.0.node.raft().install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
         let mut data = BytesMut::new();
         convert::put_vote(&mut data, &answer.vote);
@@ -153,6 +153,6 @@ impl Raft for PeerServer {
     }
 }
 
-fn decode_append(frame: Result<RaftFrame, Status>) -> Result<openraft::raft::AppendEntriesRequest<TypeConfig>, Status> {
+fn decode_append(frame: Result<RaftFrame, Status>) -> Result<AppendRequest, Status> {
     convert::decode_append(frame?.data).map_err(malformed)
 }
