@@ -69,7 +69,7 @@ impl<S: KvCommit> Load<'_, S> {
         let started = Started::now();
         let mut n = 0;
         while n < count {
-            let mutations = (n..count.min(n + per_entry)).map(op).collect::<Vec<_>>();
+            let mutations = (n..count.min(n + per_entry)).map(&op).collect::<Vec<_>>();
             let mutations = mutations.into_iter().map(|op| self.mutation(op)).collect::<Vec<_>>();
             let verdicts = self.apply(mutations)?;
             if let Some(bad) = verdicts.iter().find(|verdict| !matches!(verdict, Verdict::Reply(_))) {
