@@ -30,7 +30,7 @@ async fn main() -> Result<(), ClientError> {
 
 async fn run(store: Arc<dyn ObjectStore>, mebibytes: u64) -> Result<(), ClientError> {
     let meta = Arc::new(MemoryMeta::new());
-    let body = Bytes::from((0..REQUEST_BYTES).map(|n| (n * 31 >> 3) as u8).collect::<Vec<u8>>());
+    let body = Bytes::from((0..REQUEST_BYTES).map(|n| ((n * 31) >> 3) as u8).collect::<Vec<u8>>());
     let config = DataConfig::default();
 
     let data = Data::new(meta.clone(), store.clone(), config.clone());

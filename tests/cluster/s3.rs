@@ -36,7 +36,7 @@ fn files_on_s3_come_back_on_another_mount_and_no_key_is_shown() {
     assert_eq!(object_count(&server.bucket_directory()), 0, "the proof leaves nothing behind");
 
     let (here, there) = (Mount::start(&meta), Mount::start(&meta));
-    let mut content: Vec<u8> = (0..9_000_000_u32).map(|n| (n * 13 >> 4) as u8).collect();
+    let mut content: Vec<u8> = (0..9_000_000_u32).map(|n| ((n * 13) >> 4) as u8).collect();
     fs::write(here.path("large"), &content).unwrap();
     fs::write(here.path("small"), b"small").unwrap();
     assert_eq!(object_count(&server.bucket_directory()), 4);

@@ -54,7 +54,7 @@ async fn keeps_the_contract(store: &dyn ObjectStore) {
 async fn keeps_a_file(store: Arc<dyn ObjectStore>) {
     let meta = Arc::new(MemoryMeta::new());
     let data = Data::new(meta.clone(), store.clone(), DataConfig { block_bytes: 1 << 20, ..DataConfig::default() });
-    let body = Bytes::from((0..5_000_000_u32).map(|n| (n * 7 >> 3) as u8).collect::<Vec<u8>>());
+    let body = Bytes::from((0..5_000_000_u32).map(|n| ((n * 7) >> 3) as u8).collect::<Vec<u8>>());
     let file = data.open(&meta.create(1));
     data.write(&file, 1000, body.clone()).await.expect("write");
     data.flush(&file).await.expect("flush");

@@ -44,7 +44,7 @@ impl<M: MetaApi> Data<M> {
 
     /// Ids grow within a session, and are never used again: the session makes them unique in the cluster.
     fn slice_id(&self, session: u64) -> u64 {
-        session << 32 | self.slice_next.fetch_add(1, Relaxed)
+        (session << 32) | self.slice_next.fetch_add(1, Relaxed)
     }
 
     /// Many small slices, from random writes, are committed before they are too many.

@@ -361,7 +361,7 @@ mod tests {
             .enumerate()
         {
             let mut body = AlignedBuf::zeroed(len + 1);
-            body.as_mut_slice().iter_mut().enumerate().for_each(|(at, byte)| *byte = (at * 7 >> 3) as u8);
+            body.as_mut_slice().iter_mut().enumerate().for_each(|(at, byte)| *byte = ((at * 7) >> 3) as u8);
             let body = body.freeze();
             for (kind, body) in [("aligned", body.slice(..len)), ("not aligned", body.slice(1..))] {
                 let key = format!("chunks/0/0/{n}_{kind}");

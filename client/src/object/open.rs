@@ -96,7 +96,7 @@ impl Settings<'_> {
     fn remote(
         &self,
         prefix: &str,
-        build: fn(&Settings<'_>, &str) -> Result<(Bucket, String), ClientError>,
+        build: impl Fn(&Settings<'_>, &str) -> Result<(Bucket, String), ClientError>,
     ) -> Result<Arc<dyn ObjectStore>, ClientError> {
         let url = self.storage.url.trim();
         if url.contains('@') {
@@ -267,7 +267,7 @@ fn base64(input: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(input.len().div_ceil(3) * 4);
     for group in input.chunks(3) {
-        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        let bits = group.iter().fold(0_u32, |bits, byte| (bits << 8) | u32::from(*byte)) << (8 * (3 - group.len()));
         for digit in 0..4 {
             match digit <= group.len() {
                 true => text.push(char::from(DIGITS[(bits >> (18 - 6 * digit)) as usize & 63])),
