@@ -275,12 +275,7 @@ async fn announce(plan: &Plan) -> Result<(), ClientError> {
 /// Returns when the mount is gone, or has been detached at a signal.
 async fn wait_for_end(mounted: &mut Mounted, stop: &mut Stop) {
     tokio::select! {
-        ended = mounted.ended() => {
-            if let Err(error) = ended {
-                tracing::error!(%error, "the connection to the kernel broke");
-            }
-            return;
-        }
+        () = mounted.ended() => return,
         name = stop.told() => tracing::info!(signal = name, "unmounting"),
     }
     mounted.unmount();

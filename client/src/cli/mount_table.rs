@@ -3,6 +3,7 @@
 use crate::error::ClientError;
 use crate::fuse::mount::SUBTYPE;
 use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -133,6 +134,11 @@ pub fn check_fuse() -> Result<(), ClientError> {
              --device /dev/fuse --cap-add SYS_ADMIN)"
                 .into(),
         ));
+    }
+    if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/fuse") {
+        return Err(ClientError::Failed(format!(
+            "/dev/fuse: {error}: mount as root, or let users in with `chmod 666 /dev/fuse`"
+        )));
     }
     // Root mounts by itself; others need the helper, which is set-user-ID root.
     if nix::unistd::geteuid().is_root() || has_program("fusermount3") {

@@ -4,7 +4,7 @@
 use crate::cli::mount_table;
 use crate::error::ClientError;
 use crate::fuse::control;
-use crate::fuse::mount::detach;
+use crate::fuse::mount;
 use nix::mount::{MntFlags, umount2};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -69,25 +69,13 @@ fn is_alive(pid: u32) -> bool {
 }
 
 fn unmount(dir: &Path) -> Result<(), String> {
-    match umount2(dir, MntFlags::UMOUNT_NOFOLLOW) {
-        Ok(()) => Ok(()),
-        Err(nix::errno::Errno::EPERM) => by_helper(dir),
-        Err(nix::errno::Errno::EBUSY) => {
+    mount::unmount(dir).map_err(|error| match error.kind() {
+        std::io::ErrorKind::ResourceBusy => {
             let shown = dir.display();
-            Err(format!("it is busy (`fuser -vm {shown}` shows by whom); --force detaches it all the same"))
+            format!("it is busy (`fuser -vm {shown}` shows by whom); --force detaches it all the same")
         }
-        Err(error) => Err(error.desc().to_owned()),
-    }
-}
-
-/// fusermount3, which is set-user-ID root, for those who are not root.
-fn by_helper(dir: &Path) -> Result<(), String> {
-    let done = std::process::Command::new("fusermount3").arg("-u").arg(dir).output();
-    match done {
-        Ok(done) if done.status.success() => Ok(()),
-        Ok(done) => Err(String::from_utf8_lossy(&done.stderr).trim().to_owned()),
-        Err(error) => Err(format!("fusermount3: {error}; install it with `apt-get install fuse3`")),
-    }
+        _ => error.to_string(),
+    })
 }
 
 /// Detached first, so that nobody new comes in; then the connection is aborted, which wakes those who wait for a dead daemon.
@@ -96,7 +84,7 @@ fn force(dir: &Path) -> Result<(), String> {
     let _ = umount2(dir, MntFlags::MNT_FORCE);
     match mount_table::read() {
         Ok(table) if mount_table::find(&table, dir).is_none() => Ok(()),
-        _ => detach(dir).map_err(|error| error.to_string()),
+        _ => mount::detach(dir).map_err(|error| error.to_string()),
     }
 }
 

@@ -5,8 +5,8 @@
 use crate::error::ClientError;
 use crate::fuse::control;
 use crate::fuse::drive::drive;
-use crate::fuse::reply::{self, InoMap};
-use crate::fuse::view::{CacheTtl, View, open_flags, writable};
+use crate::fuse::reply;
+use crate::fuse::view::{View, open_flags, writable};
 use crate::meta::MetaApi;
 use crate::vfs::ops::statfs::STATFS_BLOCK_BYTES;
 use crate::vfs::{Caller, DirItem, Fh, FsUsage, Opened, Place, SetattrRequest, Vfs};
@@ -26,6 +26,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 /// Largest request, bytes; also what the kernel may read ahead.
 pub const REQUEST_BYTES_MAX: u32 = 1 << 20;
@@ -37,6 +38,8 @@ pub struct Adapter<M: MetaApi> {
     vfs: Arc<Vfs<M>>,
     runtime: Handle,
     view: View,
+    /// Told when the kernel has let go of the mount.
+    ended: Option<oneshot::Sender<()>>,
 }
 
 /// Replies that can say no.
@@ -50,8 +53,8 @@ refuse!(ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, R
 refuse!(ReplyOpen, ReplyStatfs, ReplyWrite);
 
 impl<M: MetaApi> Adapter<M> {
-    pub fn new(vfs: Arc<Vfs<M>>, runtime: Handle, map: InoMap, ttl: CacheTtl) -> Self {
-        Adapter { vfs, runtime, view: View { map, ttl } }
+    pub fn new(vfs: Arc<Vfs<M>>, runtime: Handle, view: View, ended: oneshot::Sender<()>) -> Self {
+        Adapter { vfs, runtime, view, ended: Some(ended) }
     }
 
     /// Runs `work` and replies: with `done` if it went well, else with the error's number.
@@ -121,6 +124,11 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         let _ = config.set_max_write(REQUEST_BYTES_MAX);
         let _ = config.set_max_readahead(REQUEST_BYTES_MAX).or_else(|most| config.set_max_readahead(most));
         Ok(())
+    }
+
+    fn destroy(&mut self) {
+        // Nobody listens where the mount did not come about.
+        let _ = self.ended.take().map(|ended| ended.send(()));
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {

@@ -5,11 +5,13 @@ use crate::fuse::adapter::{Adapter, REQUEST_BYTES_MAX};
 use crate::fuse::notify::KernelNotifier;
 use crate::fuse::options::MountOptions;
 use crate::fuse::reply::InoMap;
-use crate::fuse::view::CacheTtl;
+use crate::fuse::view::{CacheTtl, View};
 use crate::meta::MetaApi;
 use crate::vfs::Vfs;
-use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use nix::mount::{MntFlags, umount2};
+use std::io;
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,9 +37,10 @@ pub struct MountConfig {
 #[derive(Debug)]
 pub struct Mounted {
     dir: PathBuf,
-    unmounter: SessionUnmounter,
-    /// Answers when the kernel has let go of the mount.
-    ended: oneshot::Receiver<std::io::Result<()>>,
+    /// Never dropped: fuser would unmount whatever is mounted there by then, also a successor (0.18 takes a connection that has
+    /// ended for one that is alive).
+    _session: ManuallyDrop<BackgroundSession>,
+    ended: oneshot::Receiver<()>,
 }
 
 /// Mounts `vfs`; requests are served from now on.
@@ -46,21 +49,17 @@ pub struct Mounted {
 /// Failed, with what the kernel or fusermount3 said.
 pub fn mount<M: MetaApi>(vfs: &Arc<Vfs<M>>, runtime: Handle, config: &MountConfig) -> Result<Mounted, ClientError> {
     let map = InoMap { root: vfs.root() };
-    let adapter = Adapter::new(vfs.clone(), runtime, map, config.ttl);
-    let failed = |what: &str, error: &std::io::Error| {
-        ClientError::Failed(format!("cannot mount on {}: {what}{}", config.dir.display(), error.to_string().trim_end()))
-    };
-    let mut session = Session::new(adapter, &config.dir, &fuser_config(config)).map_err(|error| failed("", &error))?;
-    let notifier = KernelNotifier::start(session.notifier(), map).map_err(|error| failed("thread: ", &error))?;
-    vfs.set_kernel_cache(Box::new(notifier));
-    let unmounter = session.unmount_callable();
     let (end, ended) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("fuse-session".into())
-        // The receiver is gone only if the program is about to exit.
-        .spawn(move || end.send(session.run()).unwrap_or_default())
-        .map_err(|error| failed("thread: ", &error))?;
-    Ok(Mounted { dir: config.dir.clone(), unmounter, ended })
+    let adapter = Adapter::new(vfs.clone(), runtime, View { map, ttl: config.ttl }, end);
+    let failed = |error: io::Error| {
+        let said = error.to_string();
+        ClientError::Failed(format!("cannot mount on {}: {}", config.dir.display(), said.trim_end().replace('\n', " ")))
+    };
+    let session = Session::new(adapter, &config.dir, &fuser_config(config)).map_err(failed)?;
+    let notifier = KernelNotifier::start(session.notifier(), map).map_err(failed)?;
+    vfs.set_kernel_cache(Box::new(notifier));
+    let session = ManuallyDrop::new(session.spawn().map_err(failed)?);
+    Ok(Mounted { dir: config.dir.clone(), _session: session, ended })
 }
 
 fn fuser_config(config: &MountConfig) -> Config {
@@ -93,38 +92,53 @@ fn fuser_config(config: &MountConfig) -> Config {
 
 impl Mounted {
     /// Resolves when the mount is gone, by whoever's hand.
-    ///
-    /// # Errors
-    /// What the session ended with.
-    pub async fn ended(&mut self) -> std::io::Result<()> {
-        (&mut self.ended).await.unwrap_or_else(|_| Err(std::io::Error::other("the session's thread is gone")))
+    pub async fn ended(&mut self) {
+        // An error means that the adapter is gone, and so is the mount.
+        let _ = (&mut self.ended).await;
     }
 
     /// Takes the mount away; one that is busy is detached, so that nobody new comes in.
     pub fn unmount(&mut self) {
-        let Err(error) = self.unmounter.unmount() else { return };
-        tracing::warn!(%error, "the mount is busy: detaching it");
+        let Err(error) = unmount(&self.dir) else { return };
+        tracing::warn!(%error, "the mount does not go: detaching it");
         if let Err(error) = detach(&self.dir) {
             tracing::warn!(%error, "the mount could not be detached");
         }
     }
 }
 
-/// Lazy unmount, by the kernel or, for others than root, by fusermount3.
+/// Unmounts what nobody uses, by the kernel or, for others than root, by fusermount3.
+///
+/// # Errors
+/// ResourceBusy; what fusermount3 said, or the kernel.
+pub fn unmount(dir: &Path) -> io::Result<()> {
+    match umount2(dir, MntFlags::UMOUNT_NOFOLLOW) {
+        Err(nix::errno::Errno::EPERM) => by_helper("-u", dir),
+        done => Ok(done?),
+    }
+}
+
+/// The same for what somebody may use: it goes out of sight at once, and away with its last user.
 ///
 /// # Errors
 /// What fusermount3 said, or the kernel.
-pub fn detach(dir: &Path) -> std::io::Result<()> {
+pub fn detach(dir: &Path) -> io::Result<()> {
     match umount2(dir, MntFlags::MNT_DETACH) {
-        Err(nix::errno::Errno::EPERM) => {
-            let done = std::process::Command::new("fusermount3").arg("-uz").arg(dir).output()?;
-            if done.status.success() {
-                return Ok(());
-            }
-            Err(std::io::Error::other(String::from_utf8_lossy(&done.stderr).trim().to_owned()))
-        }
-        done => done.map_err(Into::into),
+        Err(nix::errno::Errno::EPERM) => by_helper("-uz", dir),
+        done => Ok(done?),
     }
+}
+
+/// fusermount3 is set-user-ID root.
+fn by_helper(flags: &str, dir: &Path) -> io::Result<()> {
+    let done =
+        std::process::Command::new("fusermount3").arg(flags).arg(dir).output().map_err(|error| {
+            io::Error::other(format!("fusermount3: {error}; install it with `apt-get install fuse3`"))
+        })?;
+    if done.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&done.stderr).trim().to_owned()))
 }
 
 /// Lets the kernel read ahead as much as one request takes. Only root may, and only where /sys is writable: a matter of speed.
