@@ -47,8 +47,20 @@ fn run(flags: Flags) -> Result<(), MetadError> {
     runtime.block_on(metad::server::run(config))
 }
 
+/// Help and version as they are; a wrong flag as one line.
+fn parse_flags() -> Result<Flags, MetadError> {
+    Flags::try_parse().map_err(|error| {
+        if !error.use_stderr() {
+            error.exit();
+        }
+        let text = error.to_string();
+        let what = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+        MetadError::Config(format!("{} (see metad --help)", what.split_whitespace().collect::<Vec<_>>().join(" ")))
+    })
+}
+
 fn main() -> ExitCode {
-    match run(Flags::parse()) {
+    match parse_flags().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("metad: {}", error.one_line());

@@ -24,8 +24,8 @@ fn a_meta_that_is_no_meta_is_refused() {
         "holdfast://localhost:x/v",
         "holdfast://a:1/BAD NAME",
     ] {
-        holdfast(&["mount", meta, &dir, "-d"]).refused(2, "holdfast://");
-        holdfast(&["status", meta]).refused(2, "holdfast://");
+        holdfast(&["mount", meta, &dir, "-d"]).refused(2, "holdfast://|a-z");
+        holdfast(&["status", meta]).refused(2, "holdfast://|a-z");
     }
 }
 
@@ -163,8 +163,7 @@ fn flip_a_byte_in_every_object(dir: &Path) {
 fn unknown_flags_and_commands_are_usage_errors() {
     for args in [&["frobnicate"][..], &["status", "--no-such-flag"], &["mount"]] {
         let ended = holdfast(args);
-        assert_eq!(ended.code, Some(2), "{args:?}: {}", ended.stderr);
-        assert!(!ended.stderr.is_empty());
+        ended.refused(2, "--help");
     }
 }
 

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 const LEADER_KILLS: usize = 6;
 
-/// A cluster that syncs, a mount of it, and a load on that.
+/// A cluster that syncs, a mount of it, and a load on that. The mount is dropped first: without its cluster, an unmount waits
+/// a minute for answers.
 struct Scene {
-    cluster: Cluster,
-    meta: String,
     mount: Mount,
+    meta: String,
+    cluster: Cluster,
 }
 
 impl Scene {
@@ -22,7 +23,7 @@ impl Scene {
         let cluster = Cluster::start();
         let meta = cluster.format("load");
         let mount = Mount::start(&meta);
-        Scene { cluster, meta, mount }
+        Scene { mount, meta, cluster }
     }
 
     fn load(&self) -> Load {

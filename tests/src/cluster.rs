@@ -103,19 +103,24 @@ impl Cluster {
         &self.nodes[(id - 1) as usize]
     }
 
-    /// `1=host:port,2=...`, as --peers wants it.
+    /// `1=host:port,2=...`, as --peers wants it: the advertised addresses, so peers go through the proxies too.
     pub fn peers(&self) -> String {
-        let peers: Vec<_> = self.nodes.iter().map(|node| format!("{}={}", node.id, node.addr())).collect();
+        let ports = self.advertised();
+        let peers: Vec<_> =
+            self.nodes.iter().zip(ports).map(|(node, port)| format!("{}=127.0.0.1:{port}", node.id)).collect();
         peers.join(",")
+    }
+
+    fn advertised(&self) -> Vec<u16> {
+        match &self.shape.advertise {
+            Some(ports) => ports.clone(),
+            None => self.nodes.iter().map(|node| node.port).collect(),
+        }
     }
 
     /// META of a volume, by the addresses that clients are to use.
     pub fn meta(&self, volume: &str) -> String {
-        let ports: Vec<u16> = match &self.shape.advertise {
-            Some(ports) => ports.clone(),
-            None => self.nodes.iter().map(|node| node.port).collect(),
-        };
-        let addrs: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let addrs: Vec<_> = self.advertised().iter().map(|port| format!("127.0.0.1:{port}")).collect();
         format!("holdfast://{}/{volume}", addrs.join(","))
     }
 

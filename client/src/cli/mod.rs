@@ -113,12 +113,30 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Ok(None) => return ExitCode::SUCCESS,
         Err(error) => return fail(&error),
     };
-    let cli = Cli::parse_from(args);
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return refuse_usage(&error),
+    };
     // A mount may log to a file: it sets up its own.
     if !matches!(cli.command, Command::Mount(_)) {
         logging::init(None);
     }
     cli.command.run().unwrap_or_else(|error| fail(&error))
+}
+
+/// Help and version as they are; anything wrong as one line.
+fn refuse_usage(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    let what = text.split("\n\n").next().unwrap_or_default();
+    match what.strip_prefix("error: ") {
+        Some(what) if error.use_stderr() => {
+            let words: Vec<_> = what.split_whitespace().collect();
+            eprintln!("holdfast: {} (see holdfast --help)", words.join(" "));
+        }
+        // The whole help, where a subcommand is missing.
+        _ => error.exit(),
+    }
+    ExitCode::from(2)
 }
 
 fn fail(error: &ClientError) -> ExitCode {
