@@ -11,7 +11,7 @@ on_both!(names_over_255_bytes_are_refused_everywhere, odd_names_are_names_like_o
 fn names_over_255_bytes_are_refused_everywhere(fs: &dyn Fs) {
     let (longest, over) = ("n".repeat(255), "n".repeat(256));
     fs.create(&longest, 0o644, true).unwrap();
-    assert_eq!(names_in(fs, ""), [longest.clone()]);
+    assert_eq!(names_in(fs, ""), std::slice::from_ref(&longest));
     let refused = Err(libc::ENAMETOOLONG);
     assert_eq!(fs.create(&over, 0o644, true), refused);
     assert_eq!(fs.mkdir(&over, 0o755), refused);

@@ -70,10 +70,10 @@ impl Drop for Mount {
             process::run_within(command, Duration::from_secs(20));
         }
         detach(&self.dir);
-        if let Some(pid) = pid {
-            if !gone_within(pid, Duration::from_secs(10)) {
-                process::signal(pid, libc::SIGKILL);
-            }
+        if let Some(pid) = pid
+            && !gone_within(pid, Duration::from_secs(10))
+        {
+            process::signal(pid, libc::SIGKILL);
         }
         process::unregister(&Leftover::Mount(self.dir.clone()));
     }

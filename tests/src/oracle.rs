@@ -133,7 +133,7 @@ fn work(worker: usize, home: &Path, stop: &AtomicBool, noted: &Mutex<Seen>) {
             continue;
         }
         note(noted, Acked { name: name.clone(), content, removed: false });
-        if round % 5 == 0 {
+        if round.is_multiple_of(5) {
             match std::fs::remove_file(home.join(&name)) {
                 Ok(()) => noted.lock().unwrap().acked.last_mut().expect("just noted").removed = true,
                 Err(error) => {
