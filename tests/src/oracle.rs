@@ -1,6 +1,7 @@
 //! A load of writes whose every acknowledgement is noted outside the filesystem under test, and the check afterwards that
 //! nothing acknowledged is missing or different. Called by the failover and restart tests.
 
+use crate::process;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -51,7 +52,10 @@ impl Load {
             let seen = Arc::new(Mutex::new(Seen::default()));
             let (stop, noted, home) = (load.stop.clone(), seen.clone(), dir.join(format!("w{worker}")));
             std::fs::create_dir(&home).expect("a worker's directory");
-            load.workers.push(std::thread::spawn(move || work(worker, &home, &stop, &noted)));
+            load.workers.push(std::thread::spawn(move || {
+                process::own_descriptors();
+                work(worker, &home, &stop, &noted);
+            }));
             load.seen.push(seen);
         }
         load

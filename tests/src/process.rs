@@ -226,3 +226,12 @@ pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
 pub fn report(line: &str) {
     let _ = writeln!(std::io::stderr(), "    {line}");
 }
+
+/// Gives the calling thread a table of file descriptors of its own. A thread that works on a mount needs it wherever another thread starts
+/// processes: a forked child closes what it inherited, and closing a file of a mount waits for that mount's cluster, which may
+/// be just what the new process was to bring back.
+pub fn own_descriptors() {
+    // SAFETY: takes no pointers; it only copies this thread's descriptor table.
+    let done = unsafe { libc::unshare(libc::CLONE_FILES) };
+    assert_eq!(done, 0, "unshare: {}", std::io::Error::last_os_error());
+}
