@@ -54,7 +54,8 @@ need() {
 build() {
   case $profile in
     release) (cd "$root" && cargo build --release -p holdfast-metad -p holdfast-client --bins) ;;
-    debug) (cd "$root" && cargo build -p holdfast-metad -p holdfast-client --bins) ;;
+    # As the tests build it, so that nothing is compiled twice.
+    debug) (cd "$root" && cargo build --workspace --bins) ;;
     *) fail "PROFILE is $profile: it must be release or debug" ;;
   esac
 }

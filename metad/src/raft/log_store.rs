@@ -228,6 +228,10 @@ impl LogStore {
         self.state().log.log_state().vote().is_some()
     }
 
+    pub fn last_log_id(&self) -> Option<LogId> {
+        self.state().log.log_state().last().map(LogId::from)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock()
     }

@@ -5,7 +5,7 @@ use super::channel::Caller;
 use super::log_store::{LogStore, LogStoreOptions};
 use super::network::PeerNetwork;
 use super::state_machine::{NodeStore, StateMachine};
-use super::types::{Command, EntryResponder, Raft, TypeConfig};
+use super::types::{Command, EntryResponder, LogId, Raft, TypeConfig};
 use crate::error::{Fatal, MetadError};
 use futures::FutureExt;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -106,6 +106,9 @@ pub struct RaftNode {
     votes_from: Instant,
     /// Newest term in which this node began to hand over leadership: from then on its lease says nothing.
     transferred_term: AtomicU64,
+    /// Last entry of the log that was found at start. A leader that restarts within its term leads on in it, without a new first entry:
+    /// what it acknowledged before is in this log, and its state may be older, since the committed index is stored lazily.
+    last_at_start: Option<LogId>,
     fatal: Fatal,
 }
 
@@ -144,7 +147,7 @@ async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode
     let machine = StateMachine::new(store.clone(), &snapshots, options.fatal.clone())
         .map_err(|source| MetadError::File { what: "prepare snapshot directory", path: snapshots, source })?;
     let election_max = Duration::from_millis(options.timing.election_max_ms);
-    let voted = log.has_vote();
+    let (voted, last_at_start) = (log.has_vote(), log.last_log_id());
     let votes_from = Instant::now() + if voted { election_max + VOTE_DRIFT } else { Duration::ZERO };
     let network =
         PeerNetwork { caller: options.caller.clone(), addrs: options.addrs.clone(), tls: options.tls.clone() };
@@ -161,6 +164,7 @@ async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode
         lease_trusted: election_max.mul_f64(LEASE_TRUST),
         votes_from,
         transferred_term: AtomicU64::new(0),
+        last_at_start,
         fatal: options.fatal.clone(),
     };
     Ok((node, log))
@@ -328,7 +332,15 @@ impl RaftNode {
             let own_term_applied = metrics.last_applied.is_some_and(|id| id.leader_id.term == term);
             let alone = metrics.membership_config.membership().voter_ids().eq([self.id]);
             let lease = metrics.last_quorum_acked.is_some_and(|acked| now < *acked + self.lease_trusted);
-            leads && own_term_applied && (alone || lease) && self.transferred_term.load(Ordering::SeqCst) < term
+            let holds = leads && (alone || lease) && self.transferred_term.load(Ordering::SeqCst) < term;
+            holds && own_term_applied && self.knows_own_past(metrics)
+        })
+    }
+
+    /// Whether all that this node may have acknowledged before its last start, as the leader of this same term, is applied.
+    fn knows_own_past(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
+        self.last_at_start.is_none_or(|last| {
+            last.leader_id.term != metrics.current_term || metrics.last_applied.is_some_and(|id| id.index >= last.index)
         })
     }
 
@@ -344,9 +356,14 @@ impl RaftNode {
                     _ => ReadError::NoQuorum,
                 })?;
             match linearizer.try_await_ready(&self.raft, Some(READ_INDEX_DEADLINE)).await {
-                Ok(Ok(_)) => Ok(()),
-                _ => Err(ReadError::NoQuorum),
+                Ok(Ok(_)) => {}
+                _ => return Err(ReadError::NoQuorum),
             }
+            let mut metrics = self.watch();
+            while !self.metrics(|now| self.knows_own_past(now)) {
+                metrics.changed().await.map_err(|_| ReadError::NoQuorum)?;
+            }
+            Ok(())
         };
         tokio::time::timeout(READ_INDEX_DEADLINE, round).await.unwrap_or(Err(ReadError::NoQuorum))
     }

@@ -68,7 +68,7 @@ mod tests {
         bytes.write(4090, b"0123456789");
         bytes.truncate(4093);
         bytes.truncate(4100);
-        assert_eq!(bytes.read(4088, 100), b"\0\x0012\0\0\0\0\0\0\0");
+        assert_eq!(bytes.read(4088, 100), b"\0\x00012\0\0\0\0\0\0\0");
         assert_eq!(bytes.size(), 4100);
     }
 
