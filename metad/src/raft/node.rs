@@ -359,9 +359,11 @@ impl RaftNode {
                 Ok(Ok(_)) => {}
                 _ => return Err(ReadError::NoQuorum),
             }
-            let mut metrics = self.watch();
-            while !self.metrics(|now| self.knows_own_past(now)) {
-                metrics.changed().await.map_err(|_| ReadError::NoQuorum)?;
+            let mut changes = self.watch();
+            while !self.metrics(|metrics| self.knows_own_past(metrics)) {
+                if !changes.changed().await {
+                    return Err(ReadError::NoQuorum);
+                }
             }
             Ok(())
         };
