@@ -23,6 +23,10 @@ impl CacheTtl {
     }
 }
 
+/// Attributes that came with a name serve the system call that looked the name up; without this the kernel asks for them again at once,
+/// and each component of a path costs two round trips. Every later call by name looks it up anew.
+const SAME_CALL: Duration = Duration::from_millis(1);
+
 /// What a reply needs beside the value.
 #[derive(Clone, Copy)]
 pub struct View {
@@ -33,7 +37,8 @@ pub struct View {
 impl View {
     pub fn entry(self, reply: ReplyEntry, attr: pb::Attr) {
         let shown = reply::file_attr(self.map, &attr);
-        reply.entry_with_ttls(&self.ttl.attr, &self.ttl.entry, &shown, Generation(attr.generation));
+        let attr_ttl = self.ttl.attr.max(SAME_CALL);
+        reply.entry_with_ttls(&attr_ttl, &self.ttl.entry, &shown, Generation(attr.generation));
     }
 
     /// A name that is not there may be remembered like one that is: as an entry without an inode.
