@@ -8,6 +8,7 @@ export CARGO_INCREMENTAL=0 PROFILE=debug
 threads=${TEST_THREADS:-2}
 passed=0
 failed=0
+failures=()
 log=target/test-log
 mkdir -p "$log"
 
@@ -38,6 +39,7 @@ one() {
     printf 'step %s ... ok (%d s)\n' "$name" $((SECONDS - start))
   else
     failed=$((failed + 1))
+    failures+=("$name")
     printf 'step %s ... FAILED (%d s)\n' "$name" $((SECONDS - start))
   fi
 }
@@ -49,10 +51,14 @@ many() {
   printf '\n=== %s\n' "$name"
   "$@" 2>&1 | tee "$log/$name" || status=$?
   count "$log/$name"
-  if [ "$status" != 0 ] && [ "$failed" = "$before" ]; then failed=$((failed + 1)); fi
-  if [ "$counted" = 0 ] && [ "$status" = 0 ]; then
-    printf 'step %s ran no test\n' "$name"
+  mapfile -t -O "${#failures[@]}" failures < <(grep -E '^test .* FAILED$|^not ok|: FAILED' "$log/$name" | sed "s/^/$name: /")
+  if [ "$status" != 0 ] && [ "$failed" = "$before" ]; then
     failed=$((failed + 1))
+    failures+=("$name: ended with exit code $status: $(tail -n 1 "$log/$name")")
+  fi
+  if [ "$counted" = 0 ] && [ "$status" = 0 ]; then
+    failed=$((failed + 1))
+    failures+=("$name: ran no test")
   fi
   printf 'step %s: %d s\n' "$name" $((SECONDS - start))
 }
@@ -63,5 +69,7 @@ many cargo-test cargo test --workspace --lib --bins --tests --no-fail-fast -- --
 many demo tests/demo-test.sh
 one clippy cargo clippy --workspace --all-targets -- -D warnings
 
-printf '\n%d passed, %d failed\n' "$passed" "$failed"
+# Last, so that the end of a long log says what is wrong.
+if [ ${#failures[@]} != 0 ]; then printf '\nFAILED: %s' "${failures[@]}"; fi
+printf '\n\n%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

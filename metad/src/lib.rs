@@ -10,5 +10,6 @@ pub mod metrics;
 pub mod query;
 pub mod raft;
 pub mod rpc;
+pub mod seldom;
 pub mod server;
 pub mod store;

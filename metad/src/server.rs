@@ -18,6 +18,7 @@ use crate::rpc::propose::Proposer;
 use crate::rpc::push::Hub;
 use crate::rpc::raft_service::{PeerServer, RaftService};
 use crate::rpc::read_gate::ReadGate;
+use crate::seldom::Seldom;
 use crate::store::durable::DurableOptions;
 use holdfast_proto::limits::FRAME_BYTES_MAX;
 use holdfast_proto::pb::admin_server::AdminServer as AdminRpc;
@@ -123,6 +124,7 @@ pub async fn run(config: Config) -> Result<(), MetadError> {
         cluster,
         identity: Arc::new(Mutex::new(identity)),
         snapshot_dir: config.data_dir.join("snapshot"),
+        strangers: Seldom::default(),
     };
     tasks.spawn_on(serve_peers(server_builder(tls.as_ref())?, peers, split.peers), &raft.handle);
     tasks.spawn(parts.clone().serve_clients(server_builder(tls.as_ref())?, split.clients));

@@ -57,6 +57,14 @@ fn another_clusters_data_is_refused() {
     let before = two.status(3).map(|status| status.applied).ok();
     two.format("after");
     assert_eq!(two.status(3).map(|status| status.applied).ok(), before, "it applied a foreign entry");
+    assert!(!two.status(3).is_ok_and(|status| status.ready), "a node that every peer refuses says it is ready");
+    // The leader asks it ten times a second, not thousands of times, and says so seldom.
+    let refusals = |id| two.node(id).log().matches("refuse").count();
+    assert!(
+        two.ids().into_iter().all(|id| refusals(id) < 50),
+        "{:?}",
+        two.ids().into_iter().map(refusals).collect::<Vec<_>>()
+    );
     if two.is_running(3) {
         two.kill(3);
     }

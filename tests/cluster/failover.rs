@@ -50,108 +50,94 @@ fn print_pauses(what: &str, pauses: &mut [Duration]) {
     report(&format!("longest pause of the application, {what}: {} ms (median {median} ms)", all.join(", ")));
 }
 
-#[test]
-fn killing_the_leader_loses_nothing_and_the_load_goes_on() {
+/// Hurts the cluster under a load so many times, waits until the load has gone on by itself, and mends it again.
+fn under_load(
+    what: &str,
+    rounds_count: usize,
+    hurt: impl Fn(&Cluster) -> Vec<u64>,
+    mend: impl Fn(&Cluster, u64),
+    goes_on: GoesOn,
+) {
     let _turn = one_at_a_time();
     let scene = Scene::new();
     let load = scene.load();
     let mut pauses = Vec::new();
-    for _ in 0..LEADER_KILLS {
-        let leader = scene.cluster.leader();
+    for _ in 0..rounds_count {
         let since = Instant::now();
-        scene.cluster.kill(leader);
-        load.wait_progress(40);
-        pauses.push(load.longest_pause(since));
-        scene.cluster.start_node(leader);
+        let victims = hurt(&scene.cluster);
+        if goes_on == GoesOn::Hurt {
+            load.wait_progress(40);
+            pauses.push(load.longest_pause(since));
+        }
+        victims.into_iter().for_each(|id| mend(&scene.cluster, id));
         scene.cluster.wait_ready();
+        if goes_on == GoesOn::Mended {
+            load.wait_progress(40);
+            pauses.push(load.longest_pause(since));
+        }
         scene.cluster.wait_caught_up();
         load.wait_progress(20);
     }
-    print_pauses("leader killed", &mut pauses);
+    print_pauses(what, &mut pauses);
     scene.verify(load);
+}
+
+/// When the load must go on by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum GoesOn {
+    /// While two of three live.
+    Hurt,
+    /// When they are back.
+    Mended,
+}
+
+#[test]
+fn killing_the_leader_loses_nothing_and_the_load_goes_on() {
+    let hurt = |cluster: &Cluster| {
+        let leader = cluster.leader();
+        cluster.kill(leader);
+        vec![leader]
+    };
+    under_load("leader killed", LEADER_KILLS, hurt, Cluster::start_node, GoesOn::Hurt);
 }
 
 #[test]
 fn killing_a_follower_loses_nothing_and_the_load_goes_on() {
-    let _turn = one_at_a_time();
-    let scene = Scene::new();
-    let load = scene.load();
-    let mut pauses = Vec::new();
-    for _ in 0..3 {
-        let leader = scene.cluster.leader();
-        let follower = scene.cluster.ids().into_iter().find(|&id| id != leader).unwrap();
-        let since = Instant::now();
-        scene.cluster.kill(follower);
-        load.wait_progress(60);
-        pauses.push(load.longest_pause(since));
-        scene.cluster.start_node(follower);
-        scene.cluster.wait_ready();
-        scene.cluster.wait_caught_up();
-    }
-    print_pauses("follower killed", &mut pauses);
-    scene.verify(load);
+    let hurt = |cluster: &Cluster| {
+        let follower = cluster.leader() % 3 + 1;
+        cluster.kill(follower);
+        vec![follower]
+    };
+    under_load("follower killed", 3, hurt, Cluster::start_node, GoesOn::Hurt);
 }
 
 #[test]
 fn killing_all_three_loses_nothing() {
-    let _turn = one_at_a_time();
-    let scene = Scene::new();
-    let load = scene.load();
-    let mut pauses = Vec::new();
-    for _ in 0..3 {
-        let since = Instant::now();
-        for id in scene.cluster.ids() {
-            scene.cluster.kill(id);
-        }
-        for id in scene.cluster.ids() {
-            scene.cluster.start_node(id);
-        }
-        scene.cluster.wait_ready();
-        load.wait_progress(40);
-        pauses.push(load.longest_pause(since));
-    }
-    print_pauses("all three killed and started again", &mut pauses);
-    scene.verify(load);
+    let hurt = |cluster: &Cluster| {
+        cluster.ids().into_iter().for_each(|id| cluster.kill(id));
+        cluster.ids()
+    };
+    under_load("all three killed and started again", 3, hurt, Cluster::start_node, GoesOn::Mended);
 }
 
 #[test]
 fn a_stopped_leader_is_replaced_and_comes_back_as_a_follower() {
-    let _turn = one_at_a_time();
-    let scene = Scene::new();
-    let load = scene.load();
-    let mut pauses = Vec::new();
-    for _ in 0..2 {
-        let leader = scene.cluster.leader();
-        let since = Instant::now();
-        scene.cluster.pause(leader);
-        load.wait_progress(40);
-        pauses.push(load.longest_pause(since));
-        scene.cluster.resume(leader);
-        scene.cluster.wait_ready();
-        scene.cluster.wait_caught_up();
-        load.wait_progress(20);
-    }
-    print_pauses("leader stopped (SIGSTOP)", &mut pauses);
-    scene.verify(load);
+    let hurt = |cluster: &Cluster| {
+        let leader = cluster.leader();
+        cluster.pause(leader);
+        vec![leader]
+    };
+    under_load("leader stopped (SIGSTOP)", 2, hurt, Cluster::resume, GoesOn::Hurt);
 }
 
 #[test]
 fn sigterm_hands_leadership_over_first() {
-    let _turn = one_at_a_time();
-    let scene = Scene::new();
-    let load = scene.load();
-    let mut pauses = Vec::new();
-    for _ in 0..3 {
-        let leader = scene.cluster.leader();
-        let since = Instant::now();
-        assert_eq!(scene.cluster.terminate(leader), Some(0), "metad ends with 0 on SIGTERM");
-        load.wait_progress(40);
-        pauses.push(load.longest_pause(since));
-        scene.cluster.start_node(leader);
-        scene.cluster.wait_ready();
-    }
-    print_pauses("leader ended by SIGTERM", &mut pauses);
-    scene.verify(load);
+    let hurt = |cluster: &Cluster| {
+        let leader = cluster.leader();
+        assert_eq!(cluster.terminate(leader), Some(0), "metad ends with 0 on SIGTERM");
+        vec![leader]
+    };
+    under_load("leader ended by SIGTERM", 3, hurt, Cluster::start_node, GoesOn::Hurt);
 }
 
 #[test]

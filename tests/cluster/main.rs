@@ -6,8 +6,12 @@ mod bad_node;
 mod bad_wire;
 mod exactly_once;
 mod failover;
+mod fstab;
 mod restart;
 mod s3;
+mod sessions;
+mod systemd;
+mod tls;
 mod two_mounts;
 
 use std::sync::{Mutex, MutexGuard};

@@ -1,6 +1,8 @@
-//! What one node says of itself, asked over its own gRPC port. Called by cluster.rs and by tests.
+//! What one node says of itself, asked over its gRPC port or its admin port. Called by cluster.rs and by tests.
 
 use holdfast_proto::pb;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -44,4 +46,14 @@ pub fn transfer_leader(addr: &str, to: u64) -> Result<u64, String> {
         };
         tokio::time::timeout(Duration::from_secs(5), ask).await.unwrap_or_else(|_| Err("no answer".to_string()))
     })
+}
+
+/// What the admin port answers to a GET: head and body.
+pub fn http_get(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("admin port");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: metad\r\nConnection: close\r\n\r\n").expect("request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answer");
+    answer
 }

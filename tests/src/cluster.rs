@@ -17,11 +17,13 @@ pub struct Shape {
     pub no_sync: bool,
     /// Clients are sent through a `Proxy` in front of each node.
     pub advertise: Option<Vec<u16>>,
+    /// Environment of the nodes.
+    pub env: Vec<(String, String)>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Shape { node_count: 3, no_sync: false, advertise: None }
+        Shape { node_count: 3, no_sync: false, advertise: None, env: Vec::new() }
     }
 }
 
@@ -134,6 +136,7 @@ impl Cluster {
         if let Some(ports) = &self.shape.advertise {
             command.args(["--advertise", &format!("127.0.0.1:{}", ports[(id - 1) as usize])]);
         }
+        command.envs(self.shape.env.iter().map(|(key, value)| (key, value)));
         if id == 1 {
             command.arg("--init");
         }

@@ -6,6 +6,7 @@ use crate::cli::{logging, mount_table, size};
 use crate::config::{MetaConfig, TlsFlags};
 use crate::data::{Data, DataConfig};
 use crate::error::ClientError;
+use crate::fuse::adapter::Runtimes;
 use crate::fuse::mount::{self, MountConfig, Mounted};
 use crate::fuse::options::MountOptions;
 use crate::fuse::view::CacheTtl;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Handle;
+use tokio::runtime::Runtime;
 
 /// How long the kernel may take to end the session after an unmount; a mount that stays busy is left behind.
 const END_DEADLINE: Duration = Duration::from_secs(10);
@@ -164,20 +165,30 @@ fn seconds(name: &str, given: Option<f64>) -> Result<Duration, ClientError> {
 /// Serves the mount in this process.
 fn serve(plan: &Plan) -> Result<(), ClientError> {
     logging::init(plan.args.log.as_deref().map(mount_daemon::open_log).transpose()?);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("holdfast")
-        .build()
-        .map_err(|error| ClientError::Failed(format!("cannot start threads: {error}")))?;
-    let clean = runtime.block_on(serve_until_ended(plan))?;
+    let cores_count = std::thread::available_parallelism().map_or(1, usize::from);
+    let (meta, data) = (runtime("meta", 1)?, runtime("data", cores_count)?);
+    let runtimes = Runtimes { meta: meta.handle().clone(), data: data.handle().clone() };
+    let clean = data.block_on(serve_until_ended(plan, runtimes))?;
     // What still waits (a request of a process that is gone) must not hold up the end.
-    runtime.shutdown_background();
+    data.shutdown_background();
+    meta.shutdown_background();
     if clean { Ok(()) } else { Err(ClientError::Failed("data was lost at unmount: see the log".into())) }
 }
 
-async fn serve_until_ended(plan: &Plan) -> Result<bool, ClientError> {
+fn runtime(name: &'static str, threads_count: usize) -> Result<Runtime, ClientError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads_count)
+        .enable_all()
+        .thread_name(name)
+        .build()
+        .map_err(|error| ClientError::Failed(format!("cannot start threads: {error}")))
+}
+
+async fn serve_until_ended(plan: &Plan, runtimes: Runtimes) -> Result<bool, ClientError> {
     let mut stop = Stop::listen()?;
-    let meta = Arc::new(join(plan).await?);
+    let config = meta_config(plan)?;
+    let joining = runtimes.meta.spawn(MetaClient::connect(config)).await;
+    let meta = Arc::new(joining.map_err(|error| ClientError::Failed(format!("thread: {error}")))??);
     let settings = settings(&meta, &plan.volume).await?;
     let prefix = object::keys::volume_prefix(&settings.name, &settings.uuid);
     let store = object::open(&settings.storage.clone().unwrap_or_default(), &prefix)?;
@@ -190,7 +201,7 @@ async fn serve_until_ended(plan: &Plan) -> Result<bool, ClientError> {
     let config = VfsConfig { root, read_only: plan.options.read_only, readdir_attrs: plan.ttl.any() };
     let vfs = Vfs::new(meta.clone(), data, config);
     let pushes = tokio::spawn(pushes::run(vfs.clone()));
-    let mut mounted = mount::mount(&vfs, Handle::current(), &mount_config(plan))?;
+    let mut mounted = mount::mount(&vfs, runtimes, &mount_config(plan))?;
     if let Err(error) = announce(plan).await {
         mounted.unmount();
         return Err(error);
@@ -209,10 +220,10 @@ fn mount_config(plan: &Plan) -> MountConfig {
     MountConfig { dir: plan.dir.clone(), source: plan.meta.to_string(), options: plan.options.clone(), ttl: plan.ttl }
 }
 
-async fn join(plan: &Plan) -> Result<MetaClient, ClientError> {
+fn meta_config(plan: &Plan) -> Result<MetaConfig, ClientError> {
     let mut config = MetaConfig::new(&plan.meta, plan.args.tls.load()?);
     config.quiet = !plan.ttl.any();
-    MetaClient::connect(config).await
+    Ok(config)
 }
 
 async fn settings(meta: &MetaClient, volume: &str) -> Result<pb::VolumeSettings, ClientError> {

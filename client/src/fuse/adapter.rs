@@ -36,10 +36,19 @@ const BACKGROUND_MAX: u16 = 256;
 /// The filesystem as fuser sees it.
 pub struct Adapter<M: MetaApi> {
     vfs: Arc<Vfs<M>>,
-    runtime: Handle,
+    runtimes: Runtimes,
     view: View,
     /// Told when the kernel has let go of the mount.
     ended: Option<oneshot::Sender<()>>,
+}
+
+/// Where what waits goes on. Apart, so that a name is never looked up behind the copying and checking of data.
+#[derive(Clone, Debug)]
+pub struct Runtimes {
+    /// One thread, the one that MetaClient was made on: an answer is read, digested and given to the kernel without changing threads.
+    pub meta: Handle,
+    /// As many threads as cores.
+    pub data: Handle,
 }
 
 /// Replies that can say no.
@@ -53,11 +62,11 @@ refuse!(ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, R
 refuse!(ReplyOpen, ReplyStatfs, ReplyWrite);
 
 impl<M: MetaApi> Adapter<M> {
-    pub fn new(vfs: Arc<Vfs<M>>, runtime: Handle, view: View, ended: oneshot::Sender<()>) -> Self {
-        Adapter { vfs, runtime, view, ended: Some(ended) }
+    pub fn new(vfs: Arc<Vfs<M>>, runtimes: Runtimes, view: View, ended: oneshot::Sender<()>) -> Self {
+        Adapter { vfs, runtimes, view, ended: Some(ended) }
     }
 
-    /// Runs `work` and replies: with `done` if it went well, else with the error's number.
+    /// Runs `work`, which needs metadata only, and replies: with `done` if it went well, else with the error's number.
     fn run<T, R, F>(
         &self,
         op: &'static str,
@@ -69,8 +78,38 @@ impl<M: MetaApi> Adapter<M> {
         R: Refuse,
         F: Future<Output = Result<T, ClientError>> + Send + 'static,
     {
+        self.run_on(&self.runtimes.meta, op, reply, work, done);
+    }
+
+    /// The same for what may move data.
+    fn run_data<T, R, F>(
+        &self,
+        op: &'static str,
+        reply: R,
+        work: impl FnOnce(Arc<Vfs<M>>) -> F,
+        done: impl FnOnce(View, R, T) + Send + 'static,
+    ) where
+        T: Send,
+        R: Refuse,
+        F: Future<Output = Result<T, ClientError>> + Send + 'static,
+    {
+        self.run_on(&self.runtimes.data, op, reply, work, done);
+    }
+
+    fn run_on<T, R, F>(
+        &self,
+        runtime: &Handle,
+        op: &'static str,
+        reply: R,
+        work: impl FnOnce(Arc<Vfs<M>>) -> F,
+        done: impl FnOnce(View, R, T) + Send + 'static,
+    ) where
+        T: Send,
+        R: Refuse,
+        F: Future<Output = Result<T, ClientError>> + Send + 'static,
+    {
         let (work, view) = (work(self.vfs.clone()), self.view);
-        drive(&self.runtime, async move {
+        drive(runtime, async move {
             match work.await {
                 Ok(value) => done(view, reply, value),
                 Err(error) => reply.refuse(reply::errno(op, &error)),
@@ -89,7 +128,7 @@ impl<M: MetaApi> Adapter<M> {
         F: Future<Output = (Result<(), ClientError>, R)> + Send + 'static,
     {
         let work = work(self.vfs.clone());
-        drive(&self.runtime, async move {
+        drive(&self.runtimes.meta, async move {
             match work.await {
                 (Ok(()), reply) => done(reply),
                 (Err(error), reply) => reply.refuse(reply::errno(op, &error)),
@@ -171,7 +210,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         let (caller, ino) = (caller(req), self.ino(ino));
         let (atime, mtime) = (atime.map(reply::set_time), mtime.map(reply::set_time));
         let set = SetattrRequest { mode, uid, gid, size, atime, mtime, by_handle: fh.is_some() };
-        self.run("setattr", reply, move |vfs| async move { vfs.setattr(caller, ino, set).await }, View::attr);
+        self.run_data("setattr", reply, move |vfs| async move { vfs.setattr(caller, ino, set).await }, View::attr);
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -275,7 +314,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         reply: ReplyData,
     ) {
         let fh = Fh(fh.0);
-        self.run("read", reply, move |vfs| async move { vfs.read(fh, offset, size).await }, View::data);
+        self.run_data("read", reply, move |vfs| async move { vfs.read(fh, offset, size).await }, View::data);
     }
 
     fn write(
@@ -292,17 +331,17 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     ) {
         let (fh, data) = (Fh(fh.0), Bytes::copy_from_slice(data));
         let done = |_: View, reply: ReplyWrite, written: u32| reply.written(written);
-        self.run("write", reply, move |vfs| async move { vfs.write(fh, offset, data).await }, done);
+        self.run_data("write", reply, move |vfs| async move { vfs.write(fh, offset, data).await }, done);
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _owner: fuser::LockOwner, reply: ReplyEmpty) {
         let fh = Fh(fh.0);
-        self.run("flush", reply, move |vfs| async move { vfs.flush(fh).await }, View::empty);
+        self.run_data("flush", reply, move |vfs| async move { vfs.flush(fh).await }, View::empty);
     }
 
     fn fsync(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         let fh = Fh(fh.0);
-        self.run("fsync", reply, move |vfs| async move { vfs.fsync(fh).await }, View::empty);
+        self.run_data("fsync", reply, move |vfs| async move { vfs.fsync(fh).await }, View::empty);
     }
 
     fn release(
@@ -316,7 +355,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         reply: ReplyEmpty,
     ) {
         let fh = Fh(fh.0);
-        self.run("release", reply, move |vfs| async move { vfs.release(fh).await }, View::empty);
+        self.run_data("release", reply, move |vfs| async move { vfs.release(fh).await }, View::empty);
     }
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -390,7 +429,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
             }
         };
         let done = move |_: View, reply: ReplyIoctl, text: Arc<str>| reply.ioctl(0, &control::answer(&text, offset));
-        self.run("ioctl", reply, work, done);
+        self.run_data("ioctl", reply, work, done);
     }
 
     fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {

@@ -1,7 +1,7 @@
 //! Mount: from a Vfs to a mounted directory, and back. Called by cli/mount.
 
 use crate::error::ClientError;
-use crate::fuse::adapter::{Adapter, REQUEST_BYTES_MAX};
+use crate::fuse::adapter::{Adapter, REQUEST_BYTES_MAX, Runtimes};
 use crate::fuse::notify::KernelNotifier;
 use crate::fuse::options::MountOptions;
 use crate::fuse::reply::InoMap;
@@ -15,7 +15,6 @@ use std::mem::ManuallyDrop;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// Type in the mount table, behind "fuse.".
@@ -47,10 +46,10 @@ pub struct Mounted {
 ///
 /// # Errors
 /// Failed, with what the kernel or fusermount3 said.
-pub fn mount<M: MetaApi>(vfs: &Arc<Vfs<M>>, runtime: Handle, config: &MountConfig) -> Result<Mounted, ClientError> {
+pub fn mount<M: MetaApi>(vfs: &Arc<Vfs<M>>, runtimes: Runtimes, config: &MountConfig) -> Result<Mounted, ClientError> {
     let map = InoMap { root: vfs.root() };
     let (end, ended) = oneshot::channel();
-    let adapter = Adapter::new(vfs.clone(), runtime, View { map, ttl: config.ttl }, end);
+    let adapter = Adapter::new(vfs.clone(), runtimes, View { map, ttl: config.ttl }, end);
     let failed = |error: io::Error| {
         let said = error.to_string();
         ClientError::Failed(format!("cannot mount on {}: {}", config.dir.display(), said.trim_end().replace('\n', " ")))

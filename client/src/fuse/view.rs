@@ -24,7 +24,8 @@ impl CacheTtl {
 }
 
 /// Attributes that came with a name serve the system call that looked the name up; without this the kernel asks for them again at once,
-/// and each component of a path costs two round trips. Every later call by name looks it up anew.
+/// and each component of a path costs two round trips. Every later call by name looks it up anew. Likewise a directory's, which a
+/// call relative to it needs for each of its permission checks: to search it, and then to write to it.
 const SAME_CALL: Duration = Duration::from_millis(1);
 
 /// What a reply needs beside the value.
@@ -55,7 +56,8 @@ impl View {
     }
 
     pub fn attr(self, reply: ReplyAttr, attr: pb::Attr) {
-        reply.attr(&self.ttl.attr, &reply::file_attr(self.map, &attr));
+        let grace = if attr.kind() == pb::FileKind::Directory { SAME_CALL } else { Duration::ZERO };
+        reply.attr(&self.ttl.attr.max(grace), &reply::file_attr(self.map, &attr));
     }
 
     pub fn empty(self, reply: ReplyEmpty, (): ()) {

@@ -3,11 +3,12 @@
 
 use super::context::{Context, Ruling};
 use super::inode::{self, S_ISVTX};
+use super::quota;
 use crate::store::inode_record::Inode;
 use crate::store::records::Dentry;
 use crate::store::{KvRead, StoreError, keys, read, txn::Txn};
 use bytes::Bytes;
-use holdfast_proto::pb::FileKind;
+use holdfast_proto::pb::{self, FileKind};
 use holdfast_proto::{FsErrno, Name, ROOT_INO, limits};
 
 /// Longest way up to the root that is followed: a longer one can only be damage (a path is at most 4096 bytes).
@@ -74,6 +75,25 @@ pub fn is_above(view: &dyn KvRead, cx: &Context<'_>, ino: u64, dir: &Inode) -> R
         parent = read::named_inode(view, cx.volume, at)?.parent;
     }
     Err(StoreError::Damaged { what: "directory tree", detail: format!("no root above inode {}", dir.ino) })
+}
+
+/// Makes a new inode under a name that is known to be free, and answers with it. `shape` gives it what belongs to its kind alone.
+/// ENOSPC where the volume may have no more inodes; then nothing is written.
+pub fn add_new(
+    txn: &mut Txn<'_>,
+    cx: &mut Context<'_>,
+    (dir, name): (&mut Inode, &Name),
+    (kind, mode): (FileKind, u32),
+    shape: impl FnOnce(&mut Txn<'_>, &mut Inode),
+) -> Ruling<pb::EntryReply> {
+    let mut usage = read::usage(txn, cx.volume)?;
+    quota::check_inode(&usage)?;
+    let mut child = inode::new_child(cx, &mut usage, dir, kind, mode);
+    shape(txn, &mut child);
+    txn.put(&keys::usage(cx.volume), &usage);
+    inode::save(txn, cx, &child);
+    add_entry(txn, cx, dir, name, &child);
+    Ok(pb::EntryReply { attr: Some(child.to_attr()), created: true })
 }
 
 /// Writes the name and what it does to the directory; `dir` is changed and saved.

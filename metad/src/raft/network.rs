@@ -6,6 +6,7 @@ use super::convert;
 use super::pump::{Pump, network_error, unreachable};
 use super::snapshot::SnapshotFile;
 use super::types::{TypeConfig, Vote};
+use crate::seldom::Seldom;
 use futures::Stream;
 use futures::channel::mpsc;
 use holdfast_proto::pb::RaftFrame;
@@ -23,6 +24,7 @@ use openraft::{AnyError, BasicNode, OptionalSend};
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::transport::{Channel, ClientTlsConfig};
 
 type RpcError = RPCError<TypeConfig>;
@@ -52,7 +54,8 @@ impl RaftNetworkFactory<TypeConfig> for PeerNetwork {
         let client = connect_lazy(addr, self.tls.as_ref())
             .map_err(|error| tracing::error!(peer = target, addr, %error, "peer address is of no use"))
             .ok();
-        PeerConnection { target, caller: self.caller.clone(), client }
+        let (open_from, strangers) = (Instant::now(), Seldom::default());
+        PeerConnection { target, caller: self.caller.clone(), client, open_from, strangers }
     }
 }
 
@@ -60,6 +63,10 @@ pub struct PeerConnection {
     target: u64,
     caller: Caller,
     client: Option<RaftClient<Channel>>,
+    /// The next append stream is not opened before: a peer that is down or refuses us fails at once, and openraft asks again at once
+    /// (its own backoff counts requests taken from a stream, and none is taken from one that never opened).
+    open_from: Instant,
+    strangers: Seldom,
 }
 
 impl PeerConnection {
@@ -85,7 +92,7 @@ impl PeerConnection {
 
     /// A peer of another cluster is a mistake in the configuration that an operator must see.
     fn warn_of_strangers(&self, status: &tonic::Status) {
-        if status.code() == tonic::Code::FailedPrecondition {
+        if status.code() == tonic::Code::FailedPrecondition && self.strangers.is_due(std::time::Instant::now()) {
             tracing::warn!(peer = self.target, "peer refuses this node: {}", status.message());
         }
     }
@@ -115,9 +122,14 @@ impl NetStreamAppend<TypeConfig> for PeerConnection {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            tokio::time::sleep_until(self.open_from).await;
             let mut client = self.client()?;
             let (outgoing, body) = mpsc::channel(APPENDS_STAGED_MAX);
-            let incoming = self.within(OPEN_DEADLINE, client.append(self.caller.request(body))).await?;
+            let opened = self.within(OPEN_DEADLINE, client.append(self.caller.request(body))).await;
+            if opened.is_err() {
+                self.open_from = Instant::now() + BACKOFF;
+            }
+            let incoming = opened?;
             Ok(Box::pin(Pump::new(self.target, requests, outgoing, incoming)) as BoxStream<'s, _>)
         })
     }

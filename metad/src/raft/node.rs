@@ -27,6 +27,8 @@ const LEASE_TRUST: f64 = 0.8;
 const VOTE_DRIFT: Duration = Duration::from_millis(100);
 const READ_INDEX_DEADLINE: Duration = Duration::from_secs(2);
 const RAFT_NICE: libc::c_int = -10;
+/// Silence after which a node is not ready: many heartbeats, so that no load makes a monitor flap.
+const READY_SILENCE_MAX: Duration = Duration::from_secs(2);
 const TRANSFER_POLL: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +111,9 @@ pub struct RaftNode {
     /// Last entry of the log that was found at start. A leader that restarts within its term leads on in it, without a new first entry:
     /// what it acknowledged before is in this log, and its state may be older, since the committed index is stored lazily.
     last_at_start: Option<LogId>,
+    started: Instant,
+    /// When a peer last sent this node entries or a heartbeat, ms after its start, plus one; 0: never.
+    heard_at_ms: AtomicU64,
     fatal: Fatal,
 }
 
@@ -165,6 +170,8 @@ async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode
         votes_from,
         transferred_term: AtomicU64::new(0),
         last_at_start,
+        started: Instant::now(),
+        heard_at_ms: AtomicU64::new(0),
         fatal: options.fatal.clone(),
     };
     Ok((node, log))
@@ -299,9 +306,24 @@ impl RaftNode {
         self.store.image_index()
     }
 
-    /// Whether this node can serve: it knows a leader, and leads or follows it.
+    /// Called with each append of a peer that was let in.
+    pub fn hear_peer(&self) {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.heard_at_ms.store(now_ms + 1, Ordering::Relaxed);
+    }
+
+    /// Whether this node can serve: it leads, and a quorum has lately answered it; or it follows, and has lately heard its leader. What
+    /// it remembers of a leader from before a restart proves neither.
     pub fn is_ready(&self) -> bool {
-        self.metrics(|metrics| metrics.running_state.is_ok() && metrics.current_leader.is_some())
+        let heard = self.heard_at_ms.load(Ordering::Relaxed).checked_sub(1);
+        let follows = heard.is_some_and(|at| self.started.elapsed() < Duration::from_millis(at) + READY_SILENCE_MAX);
+        let now = <openraft::alias::InstantOf<TypeConfig> as openraft::Instant>::now();
+        self.metrics(|metrics| {
+            let alone = metrics.membership_config.membership().voter_ids().eq([self.id]);
+            let acked = metrics.last_quorum_acked.is_some_and(|acked| now < *acked + READY_SILENCE_MAX);
+            let serves = if metrics.state == ServerState::Leader { alone || acked } else { follows };
+            metrics.running_state.is_ok() && metrics.current_leader.is_some() && serves
+        })
     }
 
     /// Id, address and whether it votes, of each member.

@@ -1,4 +1,4 @@
-//! The admin port: /metrics for Prometheus, /ready (this node knows a leader) and /health (its Raft core answers). Started by
+//! The admin port: /metrics for Prometheus, /ready (this node leads a quorum, or follows a leader) and /health (its Raft core answers). Started by
 //! server.
 
 use crate::raft::node::RaftNode;

@@ -7,6 +7,7 @@ use crate::raft::convert::{self, DecodeError};
 use crate::raft::node::RaftNode;
 use crate::raft::snapshot::SnapshotFile;
 use crate::raft::types::{AppendRequest, Snapshot};
+use crate::seldom::Seldom;
 use bytes::BytesMut;
 use futures::{Stream, StreamExt};
 use holdfast_proto::pb::RaftFrame;
@@ -17,6 +18,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -26,6 +28,7 @@ pub struct RaftService {
     pub identity: Arc<Mutex<Identity>>,
     /// Where snapshots are received.
     pub snapshot_dir: PathBuf,
+    pub strangers: Seldom,
 }
 
 #[derive(Clone)]
@@ -50,7 +53,9 @@ impl RaftService {
         match self.cluster.get() {
             Some(ours) if ours == theirs => Ok(()),
             Some(ours) => {
-                tracing::warn!(peer, %theirs, %ours, "refused a peer of another cluster: check --peers of both");
+                if self.strangers.is_due(Instant::now()) {
+                    tracing::warn!(peer, %theirs, %ours, "refused a peer of another cluster: check --peers of both");
+                }
                 Err(Status::failed_precondition(format!("this node belongs to cluster {ours}, not {theirs}")))
             }
             None => self.join(theirs, peer),
@@ -107,7 +112,11 @@ impl Raft for PeerServer {
             }
             futures::future::ready(append.is_ok())
         });
-        let requests = requests.filter_map(|append| futures::future::ready(append.ok()));
+        let node = self.0.node.clone();
+        let requests = requests.filter_map(move |append| {
+            node.hear_peer();
+            futures::future::ready(append.ok())
+        });
         let results = self.0.node.raft().stream_append(requests);
         let frames = results.map(|result| match result {
             Ok(result) => Ok(RaftFrame { data: convert::encode_append_result(&result) }),

@@ -28,7 +28,7 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::CommitWriteOp) ->
         return Err(FsErrno::Inval.into());
     }
     let mut usage = read::usage(txn, cx.volume)?;
-    check_slices(&usage, &op.slices)?;
+    check_slices(&usage, cx.session, &op.slices)?;
     let new_size = op.slices.iter().map(end_of).fold(inode.size, u64::max);
     if new_size > FILE_BYTES_MAX {
         return Err(FsErrno::FBig.into());
@@ -69,8 +69,9 @@ fn end_of(slice: &pb::Slice) -> u64 {
     u64::from(slice.chunk) * u64::from(CHUNK_BYTES) + u64::from(slice.chunk_offset) + u64::from(slice.len)
 }
 
-/// EINVAL for slices that cannot be: outside of their chunk or of their own data, without their checksums, or named twice.
-fn check_slices(usage: &Usage, slices: &[pb::Slice]) -> Ruling<()> {
+/// EINVAL for slices that cannot be: outside of their chunk or of their own data, without their checksums, named twice, or numbered
+/// by another session than the one that commits them (the upper half of a slice id): what a session left uncommitted stays so.
+fn check_slices(usage: &Usage, session: u64, slices: &[pb::Slice]) -> Ruling<()> {
     let mut ids = BTreeSet::new();
     let sound = slices.iter().all(|slice| {
         let within = |offset: u32, len: u32, end: u32| u64::from(offset) + u64::from(len) <= u64::from(end);
@@ -81,7 +82,7 @@ fn check_slices(usage: &Usage, slices: &[pb::Slice]) -> Ruling<()> {
             && (hole || within(slice.slice_offset, slice.len, slice.slice_len))
             && (!hole || slice.slice_len == 0)
             && slice.block_crc32c.len() == blocks_count
-            && (hole || ids.insert(slice.slice_id))
+            && (hole || (slice.slice_id >> 32 == session && ids.insert(slice.slice_id)))
     });
     if sound { Ok(()) } else { Err(FsErrno::Inval.into()) }
 }
@@ -164,6 +165,7 @@ mod tests {
             pb::Slice { slice_offset: 1, ..good.clone() },
             pb::Slice { block_crc32c: vec![], ..good.clone() },
             pb::Slice { slice_id: 0, ..good.clone() },
+            pb::Slice { slice_id: good.slice_id + (1 << 32), ..good.clone() },
         ];
         for slice in bad {
             assert_eq!(fs.commit(ino, vec![slice]).map(|a| a.size), Err(FsErrno::Inval));

@@ -1,10 +1,10 @@
 //! Create: a regular file and its name, or what open(2) with O_CREAT finds there already. Called by apply::dispatch only.
 
 use crate::apply::context::{Context, Ruling};
-use crate::apply::{dir, inode, quota};
-use crate::store::{keys, read, txn::Txn};
+use crate::apply::dir;
+use crate::store::{read, txn::Txn};
+use holdfast_proto::FsErrno;
 use holdfast_proto::pb::{self, FileKind};
-use holdfast_proto::{FsErrno, Name};
 
 pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::CreateOp) -> Ruling<pb::EntryReply> {
     let name = dir::name(&op.name)?;
@@ -12,8 +12,7 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::CreateOp) -> Ruli
     if let Some(dentry) = dir::find(txn, cx, &parent, &name)? {
         return open_existing(txn, cx, op, dentry.ino);
     }
-    let child = new_file(txn, cx, &mut parent, &name, op.mode)?;
-    Ok(pb::EntryReply { attr: Some(child), created: true })
+    dir::add_new(txn, cx, (&mut parent, &name), (FileKind::Regular, op.mode), |_, _| {})
 }
 
 /// The name is there. Without O_EXCL a regular file is opened. For what the client's kernel follows or opens by itself (a
@@ -28,22 +27,6 @@ fn open_existing(txn: &Txn<'_>, cx: &Context<'_>, op: &pb::CreateOp, ino: u64) -
         FileKind::Directory => Err(FsErrno::IsDir.into()),
         _ => Err(FsErrno::Stale.into()),
     }
-}
-
-fn new_file(
-    txn: &mut Txn<'_>,
-    cx: &mut Context<'_>,
-    parent: &mut crate::store::inode_record::Inode,
-    name: &Name,
-    mode: u32,
-) -> Ruling<pb::Attr> {
-    let mut usage = read::usage(txn, cx.volume)?;
-    quota::check_inode(&usage)?;
-    let child = inode::new_child(cx, &mut usage, parent, FileKind::Regular, mode);
-    txn.put(&keys::usage(cx.volume), &usage);
-    inode::save(txn, cx, &child);
-    dir::add_entry(txn, cx, parent, name, &child);
-    Ok(child.to_attr())
 }
 
 #[cfg(test)]

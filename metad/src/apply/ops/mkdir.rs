@@ -1,22 +1,15 @@
 //! Mkdir: an empty directory and its name. Its ".." is a link to the parent. Called by apply::dispatch only.
 
 use crate::apply::context::{Context, Ruling};
-use crate::apply::{dir, inode, quota};
-use crate::store::{keys, read, txn::Txn};
+use crate::apply::dir;
+use crate::store::txn::Txn;
 use holdfast_proto::pb::{self, FileKind};
 
 pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::MkdirOp) -> Ruling<pb::EntryReply> {
     let name = dir::name(&op.name)?;
     let mut parent = dir::load(txn, cx, op.parent)?;
     dir::check_free(txn, cx, &parent, &name, FileKind::Directory)?;
-    let mut usage = read::usage(txn, cx.volume)?;
-    quota::check_inode(&usage)?;
-
-    let child = inode::new_child(cx, &mut usage, &parent, FileKind::Directory, op.mode);
-    txn.put(&keys::usage(cx.volume), &usage);
-    inode::save(txn, cx, &child);
-    dir::add_entry(txn, cx, &mut parent, &name, &child);
-    Ok(pb::EntryReply { attr: Some(child.to_attr()), created: true })
+    dir::add_new(txn, cx, (&mut parent, &name), (FileKind::Directory, op.mode), |_, _| {})
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Mknod: a fifo, socket, device or empty regular file. Called by apply::dispatch only.
 
 use crate::apply::context::{Context, Ruling};
-use crate::apply::{dir, inode, quota};
-use crate::store::{keys, read, txn::Txn};
+use crate::apply::dir;
+use crate::store::txn::Txn;
 use holdfast_proto::FsErrno;
 use holdfast_proto::pb::{self, FileKind};
 
@@ -17,17 +17,10 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::MknodOp) -> Rulin
     }
     let mut parent = dir::load(txn, cx, op.parent)?;
     dir::check_free(txn, cx, &parent, &name, kind)?;
-    let mut usage = read::usage(txn, cx.volume)?;
-    quota::check_inode(&usage)?;
-
-    let mut child = inode::new_child(cx, &mut usage, &parent, kind, op.mode);
-    if matches!(kind, FileKind::Char | FileKind::Block) {
-        child.rdev = op.rdev;
-    }
-    txn.put(&keys::usage(cx.volume), &usage);
-    inode::save(txn, cx, &child);
-    dir::add_entry(txn, cx, &mut parent, &name, &child);
-    Ok(pb::EntryReply { attr: Some(child.to_attr()), created: true })
+    let is_device = matches!(kind, FileKind::Char | FileKind::Block);
+    dir::add_new(txn, cx, (&mut parent, &name), (kind, op.mode), |_, child| {
+        child.rdev = if is_device { op.rdev } else { 0 };
+    })
 }
 
 #[cfg(test)]

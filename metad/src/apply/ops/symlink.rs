@@ -1,9 +1,9 @@
 //! Symlink: a name for a path that nobody checks. Called by apply::dispatch only.
 
 use crate::apply::context::{Context, Ruling};
-use crate::apply::{dir, inode, quota};
+use crate::apply::dir;
 use crate::store::records::Symlink;
-use crate::store::{keys, read, txn::Txn};
+use crate::store::{keys, txn::Txn};
 use holdfast_proto::pb::{self, FileKind};
 use holdfast_proto::{FsErrno, limits};
 
@@ -20,16 +20,11 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::SymlinkOp) -> Rul
     let name = dir::name(&op.name)?;
     let mut parent = dir::load(txn, cx, op.parent)?;
     dir::check_free(txn, cx, &parent, &name, FileKind::Symlink)?;
-    let mut usage = read::usage(txn, cx.volume)?;
-    quota::check_inode(&usage)?;
-
-    let mut child = inode::new_child(cx, &mut usage, &parent, FileKind::Symlink, 0o777);
-    child.size = op.target.len() as u64;
-    txn.put(&keys::usage(cx.volume), &usage);
-    txn.put(&keys::symlink(cx.volume, child.ino), &Symlink(op.target.clone()));
-    inode::save(txn, cx, &child);
-    dir::add_entry(txn, cx, &mut parent, &name, &child);
-    Ok(pb::EntryReply { attr: Some(child.to_attr()), created: true })
+    let volume = cx.volume;
+    dir::add_new(txn, cx, (&mut parent, &name), (FileKind::Symlink, 0o777), |txn, child| {
+        child.size = op.target.len() as u64;
+        txn.put(&keys::symlink(volume, child.ino), &Symlink(op.target.clone()));
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,99 @@
+//! Sessions: a client that is silent for longer than its lease loses its session; a dead one leaves nothing behind, a stopped one notices,
+//! says EIO for what it had not saved, and goes on with a new session.
+
+use holdfast_tests::cluster::Cluster;
+use holdfast_tests::mount::Mount;
+use holdfast_tests::process;
+use std::io::{ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+/// The lease is 60 s; then the leader looks once a second.
+const EXPIRY_MAX: Duration = Duration::from_secs(85);
+
+fn mountpoints(cluster: &Cluster, meta: &str) -> Vec<String> {
+    let json = cluster.holdfast(&["status", meta]).ok("status").stdout;
+    let status: serde_json::Value = serde_json::from_str(&json).expect("status is JSON");
+    let sessions = status["sessions"].as_array().expect("sessions").clone();
+    sessions.iter().map(|session| session["mountpoint"].as_str().expect("mountpoint").to_owned()).collect()
+}
+
+#[test]
+fn a_silent_client_loses_its_session_and_a_dead_ones_open_files_are_freed() {
+    let cluster = Cluster::start();
+    let meta = cluster.format("silent");
+    let (dead, stopped, alive) = (Mount::start(&meta), Mount::start(&meta), Mount::start(&meta));
+
+    // The dead one holds a removed file open; the stopped one has written what it has not saved.
+    std::fs::write(dead.path("held"), vec![7; 1 << 20]).unwrap();
+    let held = std::fs::File::open(dead.path("held")).unwrap();
+    std::fs::remove_file(dead.path("held")).unwrap();
+    std::fs::write(stopped.path("saved"), b"saved").unwrap();
+    let mut unsaved = std::fs::File::create(stopped.path("unsaved")).unwrap();
+    unsaved.write_all(b"never saved").unwrap();
+    assert_eq!(mountpoints(&cluster, &meta).len(), 3);
+
+    let (dead_pid, stopped_pid) = (dead.pid().expect("daemon"), stopped.pid().expect("daemon"));
+    process::signal(dead_pid, libc::SIGKILL);
+    process::signal(stopped_pid, libc::SIGSTOP);
+    let start = Instant::now();
+    let only_alive = [alive.dir.to_string_lossy().into_owned()];
+    while mountpoints(&cluster, &meta) != only_alive {
+        assert!(start.elapsed() < EXPIRY_MAX, "sessions are still there: {:?}", mountpoints(&cluster, &meta));
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    drop(held);
+    // What only the dead one held open goes: name, inode and object.
+    let bucket = cluster.bucket("silent");
+    process::wait_for("the dead client's removed file to be freed", || (object_bytes(&bucket) < 1 << 20).then_some(()));
+
+    process::signal(stopped_pid, libc::SIGCONT);
+    let lost = unsaved.sync_all().expect_err("data that was not saved is lost with the session");
+    assert_eq!(lost.raw_os_error(), Some(libc::EIO));
+    drop(unsaved);
+    // It goes on by itself, under a new session.
+    let mut text = String::new();
+    process::wait_for("the client to go on", || match std::fs::File::open(stopped.path("saved")) {
+        Ok(mut file) => Some(file.read_to_string(&mut text).unwrap()),
+        Err(error) if error.kind() == ErrorKind::NotFound => panic!("a saved file is gone"),
+        Err(_) => None,
+    });
+    assert_eq!(text, "saved");
+    std::fs::write(stopped.path("again"), b"again").unwrap();
+    assert_eq!(std::fs::read(alive.path("again")).unwrap(), b"again");
+    assert!(stopped.log_text().contains("session"), "the log says what happened:\n{}", stopped.log_text());
+    assert_eq!(mountpoints(&cluster, &meta).len(), 2);
+}
+
+fn object_bytes(dir: &std::path::Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let bytes_of = |entry: std::fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => object_bytes(&entry.path()),
+        _ => entry.metadata().map_or(0, |metadata| metadata.len()),
+    };
+    entries.filter_map(Result::ok).map(bytes_of).sum()
+}
+
+#[test]
+fn where_the_lease_is_not_sure_a_quorum_is_asked_before_a_read_is_answered() {
+    let _turn = crate::one_at_a_time();
+    let cluster = Cluster::start();
+    let meta = cluster.format("gate");
+    let mount = Mount::start(&meta);
+    std::fs::write(mount.path("f"), b"x").unwrap();
+    let leader = cluster.leader();
+    let followers: Vec<_> = cluster.ids().into_iter().filter(|&id| id != leader).collect();
+    followers.iter().for_each(|&id| cluster.pause(id));
+    // Longer than the lease: from now on the leader alone can vouch for nothing.
+    std::thread::sleep(Duration::from_secs(1));
+    let path = mount.path("f");
+    let (done, answer) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || done.send(std::fs::metadata(path).map(|found| found.len())));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(answer.try_recv().is_err(), "a read was answered without a quorum");
+    followers.iter().for_each(|&id| cluster.resume(id));
+    assert_eq!(answer.recv().unwrap().unwrap(), 1);
+    reader.join().unwrap().unwrap();
+    let metrics = holdfast_tests::admin::http_get(cluster.node(leader).admin_port, "/metrics");
+    let rounds = metrics.lines().find_map(|line| line.strip_prefix("holdfast_metad_read_index_rounds_total "));
+    assert!(rounds.is_some_and(|count| count.trim() != "0"), "{rounds:?}");
+}
