@@ -89,7 +89,7 @@ meta() { echo "holdfast://$(listen 1),$(listen 2),$(listen 3)/demo"; }
 node_pid() {
   local pid
   pid=$(cat "$demo/metad-$1/metad.pid" 2>/dev/null) || return 1
-  [ -n "$pid" ] && tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "$demo/metad-$1/data" || return 1
+  [ -n "$pid" ] && tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF -- "$demo/metad-$1/data" || return 1
   [ "$(awk '/^State/ {print $2}' "/proc/$pid/status" 2>/dev/null)" != Z ] || return 1
   echo "$pid"
 }

@@ -37,9 +37,8 @@ starts_what_is_missing() {
   kill -9 "$old" && umount -l "$demo/mnt" && sleep 1
   make demo >/dev/null && alive && mounted && tour_is_true && [ "$old" != "$(cat "$demo/metad-2/metad.pid")" ]
 }
-nothing_left() {
-  [ ! -e "$demo" ] && ! mounted && ! grep -zlF -- "$demo/" /proc/[0-9]*/cmdline 2>/dev/null | grep -v "^/proc/$$/" | grep -q .
-}
+# pgrep does not find itself.
+nothing_left() { [ ! -e "$demo" ] && ! mounted && ! pgrep -f -- "$demo/"; }
 
 mkdir -p target/test-log
 make demo-stop >/dev/null
