@@ -5,6 +5,7 @@ pub mod caller;
 mod creates;
 pub mod dir_stream;
 pub mod handles;
+mod just_created;
 pub mod ops;
 pub mod pushes;
 mod size_guard;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use creates::Creates;
 use handles::{Handles, Opening};
 use holdfast_proto::{FsErrno, Name, pb};
+use just_created::JustCreated;
 use parking_lot::Mutex;
 use pushes::KernelCache;
 use std::sync::{Arc, OnceLock};
@@ -56,6 +58,7 @@ pub struct Vfs<M: MetaApi> {
     pub(crate) data: Arc<Data<M>>,
     pub(crate) handles: Handles,
     pub(crate) creates: Creates,
+    pub(crate) just_created: JustCreated,
     pub(crate) config: VfsConfig,
     kernel: OnceLock<Box<dyn KernelCache>>,
     /// Held orphans that were closed for the last time, on their way to `pushes::run`.
@@ -71,6 +74,7 @@ impl<M: MetaApi> Vfs<M> {
             data,
             handles: Handles::default(),
             creates: Creates::default(),
+            just_created: JustCreated::default(),
             config,
             kernel: OnceLock::new(),
             released,

@@ -130,7 +130,7 @@ pub fn reclaimable(view: &dyn KvRead, volume: u32, max: usize) -> Result<Vec<u64
 /// # Errors
 /// Storage or stored data is damaged: the node must stop.
 pub fn pending_deleted(view: &dyn KvRead, volume: u32) -> Result<bool, StoreError> {
-    read::any(view, &keys::all_deleted(volume))
+    Ok(read::usage(view, volume)?.deleted_slices > 0)
 }
 
 fn orphans_in(

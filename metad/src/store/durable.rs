@@ -78,6 +78,16 @@ struct Layers {
     index: u64,
 }
 
+impl Layers {
+    /// A key's value below the active changes.
+    fn below(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        match self.frozen.as_ref().and_then(|frozen| frozen.changes().get(key)) {
+            Some(value) => Ok(value.clone()),
+            None => self.image.get(key),
+        }
+    }
+}
+
 impl DurableStore {
     /// Opens the image in `dir`; a damaged one is moved aside to `<dir>.damaged-<n>`, and the store starts empty, at index 0.
     ///
@@ -160,7 +170,12 @@ impl KvCommit for DurableStore {
         self.shared.check_poison()?;
         let mut layers = self.shared.layers.write();
         for (key, value) in batch.0 {
-            layers.active.put(key, value);
+            // A tombstone only where it hides something: what is short-lived leaves no trace that every scan would walk over again.
+            if value.is_none() && self.shared.poisoning(layers.below(&key))?.is_none() {
+                layers.active.forget(&key);
+            } else {
+                layers.active.put(key, value);
+            }
         }
         layers.index = index;
         let active_bytes = layers.active.bytes();

@@ -29,6 +29,14 @@ impl Memtable {
         }
     }
 
+    /// Forgets a key, as if it had never changed: for a deletion where there is nothing below.
+    pub fn forget(&mut self, key: &[u8]) {
+        if let Some((key, old)) = self.changes.remove_entry(key) {
+            let pair_bytes = key.len() + old.map_or(0, |value| value.len()) + PAIR_OVERHEAD_BYTES;
+            self.bytes = self.bytes.saturating_sub(pair_bytes);
+        }
+    }
+
     pub fn changes(&self) -> &Changes {
         &self.changes
     }
@@ -121,6 +129,18 @@ mod tests {
         })
         .expect("scans");
         out.trim_end().to_string()
+    }
+
+    #[test]
+    fn what_is_forgotten_takes_no_memory() {
+        let mut table = Memtable::default();
+        table.put(bytes("kept"), Some(bytes("v")));
+        let before = table.bytes();
+        table.put(bytes("born"), Some(bytes("value")));
+        table.put(bytes("born"), Some(bytes("another value")));
+        table.forget(b"born");
+        table.forget(b"never there");
+        assert_eq!((table.len(), table.bytes()), (1, before));
     }
 
     #[test]

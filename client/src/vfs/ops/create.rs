@@ -9,6 +9,7 @@ use crate::vfs::{Caller, SetattrRequest, Vfs, attr_of, wire_name};
 use bytes::Bytes;
 use holdfast_proto::FsErrno;
 use holdfast_proto::pb::{self, FileKind};
+use std::time::Instant;
 
 impl<M: MetaApi> Vfs<M> {
     /// `flags` are those of open(2).
@@ -30,7 +31,9 @@ impl<M: MetaApi> Vfs<M> {
         let created = reply.created;
         let mut attr = attr_of(reply)?;
         let opening = self.counted_opening(attr.ino);
-        if !created {
+        if created {
+            self.just_created.remember(caller, attr, Instant::now());
+        } else {
             attr = self.admit_existing(caller, attr, flags).await?;
         }
         let opened = self.opened(&attr, flags & libc::O_ACCMODE != libc::O_RDONLY);
