@@ -4,7 +4,11 @@
 use holdfast_tests::cluster::Cluster;
 use holdfast_tests::mount::Mount;
 use holdfast_tests::process;
-use std::io::{ErrorKind, Read, Write};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The lease is 60 s; then the leader looks once a second.
@@ -17,22 +21,51 @@ fn mountpoints(cluster: &Cluster, meta: &str) -> Vec<String> {
     sessions.iter().map(|session| session["mountpoint"].as_str().expect("mountpoint").to_owned()).collect()
 }
 
+/// Work with files of a mount that will not answer for a while, on a thread with a descriptor table of its own: or the child that
+/// another thread forks meanwhile would close the files too, and wait for that mount.
+fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    std::thread::spawn(move || {
+        process::own_descriptors();
+        work()
+    })
+}
+
+/// Opens `path`, removes it, says so, and keeps it open until `end`.
+fn hold_removed(path: PathBuf, ready: Sender<()>, end: Receiver<()>) -> JoinHandle<()> {
+    apart(move || {
+        std::fs::write(&path, vec![7; 1 << 20]).unwrap();
+        let _held = File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        ready.send(()).unwrap();
+        end.recv().unwrap_err();
+    })
+}
+
+/// Writes `path`, says so, and saves it once told to.
+fn save_later(path: PathBuf, ready: Sender<()>, go: Receiver<()>) -> JoinHandle<io::Result<()>> {
+    apart(move || {
+        let mut file = File::create(path).unwrap();
+        file.write_all(b"never saved").unwrap();
+        ready.send(()).unwrap();
+        go.recv().unwrap();
+        file.sync_all()
+    })
+}
+
 #[test]
 fn a_silent_client_loses_its_session_and_a_dead_ones_open_files_are_freed() {
     let cluster = Cluster::start();
     let meta = cluster.format("silent");
     let (dead, stopped, alive) = (Mount::start(&meta), Mount::start(&meta), Mount::start(&meta));
-
-    // The dead one holds a removed file open; the stopped one has written what it has not saved.
-    std::fs::write(dead.path("held"), vec![7; 1 << 20]).unwrap();
-    let held = std::fs::File::open(dead.path("held")).unwrap();
-    std::fs::remove_file(dead.path("held")).unwrap();
     std::fs::write(stopped.path("saved"), b"saved").unwrap();
-    let mut unsaved = std::fs::File::create(stopped.path("unsaved")).unwrap();
-    unsaved.write_all(b"never saved").unwrap();
+    let (dead_pid, stopped_pid) = (dead.pid().expect("daemon"), stopped.pid().expect("daemon"));
     assert_eq!(mountpoints(&cluster, &meta).len(), 3);
 
-    let (dead_pid, stopped_pid) = (dead.pid().expect("daemon"), stopped.pid().expect("daemon"));
+    // The dead one holds a removed file open; the stopped one has written what it has not saved.
+    let ((ready, is_ready), (end, ended), (go, told)) = (channel(), channel(), channel());
+    let holder = hold_removed(dead.path("held"), ready.clone(), ended);
+    let saver = save_later(stopped.path("unsaved"), ready, told);
+    (is_ready.recv().unwrap(), is_ready.recv().unwrap());
     process::signal(dead_pid, libc::SIGKILL);
     process::signal(stopped_pid, libc::SIGSTOP);
     let start = Instant::now();
@@ -41,20 +74,20 @@ fn a_silent_client_loses_its_session_and_a_dead_ones_open_files_are_freed() {
         assert!(start.elapsed() < EXPIRY_MAX, "sessions are still there: {:?}", mountpoints(&cluster, &meta));
         std::thread::sleep(Duration::from_secs(1));
     }
-    drop(held);
-    // What only the dead one held open goes: name, inode and object.
+    // What only the dead one held open goes: inode and object.
     let bucket = cluster.bucket("silent");
     process::wait_for("the dead client's removed file to be freed", || (object_bytes(&bucket) < 1 << 20).then_some(()));
+    drop(end);
+    holder.join().unwrap();
 
     process::signal(stopped_pid, libc::SIGCONT);
-    let lost = unsaved.sync_all().expect_err("data that was not saved is lost with the session");
+    go.send(()).unwrap();
+    let lost = saver.join().unwrap().expect_err("data that was not saved is lost with the session");
     assert_eq!(lost.raw_os_error(), Some(libc::EIO));
-    drop(unsaved);
     // It goes on by itself, under a new session.
-    let mut text = String::new();
-    process::wait_for("the client to go on", || match std::fs::File::open(stopped.path("saved")) {
-        Ok(mut file) => Some(file.read_to_string(&mut text).unwrap()),
-        Err(error) if error.kind() == ErrorKind::NotFound => panic!("a saved file is gone"),
+    let text = process::wait_for("the client to go on", || match std::fs::read_to_string(stopped.path("saved")) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => panic!("a saved file is gone"),
         Err(_) => None,
     });
     assert_eq!(text, "saved");
@@ -86,8 +119,8 @@ fn where_the_lease_is_not_sure_a_quorum_is_asked_before_a_read_is_answered() {
     // Longer than the lease: from now on the leader alone can vouch for nothing.
     std::thread::sleep(Duration::from_secs(1));
     let path = mount.path("f");
-    let (done, answer) = std::sync::mpsc::channel();
-    let reader = std::thread::spawn(move || done.send(std::fs::metadata(path).map(|found| found.len())));
+    let (done, answer) = channel();
+    let reader = apart(move || done.send(std::fs::metadata(path).map(|found| found.len())));
     std::thread::sleep(Duration::from_secs(1));
     assert!(answer.try_recv().is_err(), "a read was answered without a quorum");
     followers.iter().for_each(|&id| cluster.resume(id));

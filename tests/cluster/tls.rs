@@ -66,12 +66,12 @@ fn with_certificates_everything_works_and_without_one_nothing() {
     let bucket = bucket.to_string_lossy().into_owned();
     let format = ["format", &meta, "--storage", "file", "--bucket", &bucket, "--no-sync"];
     // No TLS at all; a CA but no certificate; a certificate of another CA.
-    assert_eq!(cluster.holdfast(&format).code, Some(1));
-    assert_eq!(holdfast(&dir, None, &format).code, Some(1));
+    cluster.holdfast(&format).refused(1, "does it want tls");
+    holdfast(&dir, None, &format).refused(2, "tls-cert");
     let client = |kind: &str| strangers.join(format!("client.{kind}")).to_string_lossy().into_owned();
     let (cert, key) = (client("pem"), client("key"));
     let foreign = [&format[..], &["--tls-cert", &cert, "--tls-key", &key]].concat();
-    assert_eq!(holdfast(&dir, None, &foreign).code, Some(1));
+    holdfast(&dir, None, &foreign).refused(1, "certificate|tls");
     holdfast(&dir, Some("client"), &format).ok("format with a certificate");
 
     let point = process::scratch_dir("mnt");
