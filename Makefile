@@ -5,7 +5,7 @@ PROFILE ?= release
 # Where `make bench` runs; a mounted directory.
 BENCH_DIR ?= target/demo/mnt
 
-.PHONY: help demo demo-stop test verify fix bench clean-test
+.PHONY: help demo demo-stop test verify fix bench bench-peers clean-test
 
 help:
 	@echo 'make demo        three nodes, a volume and a mount under target/demo, and a short tour'
@@ -14,6 +14,7 @@ help:
 	@echo 'make verify      formatting, clippy, tidy; writes nothing'
 	@echo 'make fix         formats, and applies what clippy can fix by itself'
 	@echo 'make bench       benchmarks of the demo'"'"'s mount and cluster'
+	@echo 'make bench-peers the same beside JuiceFS on one Redis (root; installs redis-server)'
 	@echo 'make clean-test  what killed tests left behind'
 
 demo:
@@ -36,6 +37,9 @@ fix:
 
 bench: demo
 	. target/demo/env && holdfast bench-meta && holdfast bench $(BENCH_DIR)
+
+bench-peers: demo
+	tests/bench/peers.sh
 
 clean-test:
 	@tests/clean.sh

@@ -121,6 +121,8 @@ status_json() { "$bin/holdfast" cluster status "$(meta)" --json; }
 # Each node answers, is ready, and knows the same leader.
 cluster_is_ready() { [ "$(status_json | tr ',{}[]' '\n' | grep -cE '"ready": *true')" = 3 ]; }
 
+cluster_is_level() { cluster_is_ready && [ "$(status_json | tr ',{}[]' '\n' | grep -cE '"lag": *0$')" = 3 ]; }
+
 # The id of the node whose role is leader.
 leader() {
   status_json | tr -d ' \n' | tr '{' '\n' | sed -n 's/.*"role":"leader".*/&/p' | grep -oE '"id":[0-9]+' | head -n1 | cut -d: -f2
@@ -212,7 +214,7 @@ tour() {
   # The shell that started it may not have noticed its end yet.
   wait_until "the killed node to be gone" eval "! node_pid $old"
   start_node "$old"
-  wait_until "three ready nodes" cluster_is_ready
+  wait_until "three nodes at the same index" cluster_is_level
   "$bin/holdfast" cluster status "$(meta)"
   date >"$demo/toured"
 }
