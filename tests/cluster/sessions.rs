@@ -65,7 +65,8 @@ fn a_silent_client_loses_its_session_and_a_dead_ones_open_files_are_freed() {
     let ((ready, is_ready), (end, ended), (go, told)) = (channel(), channel(), channel());
     let holder = hold_removed(dead.path("held"), ready.clone(), ended);
     let saver = save_later(stopped.path("unsaved"), ready, told);
-    (is_ready.recv().unwrap(), is_ready.recv().unwrap());
+    is_ready.recv().unwrap();
+    is_ready.recv().unwrap();
     process::signal(dead_pid, libc::SIGKILL);
     process::signal(stopped_pid, libc::SIGSTOP);
     let start = Instant::now();

@@ -263,6 +263,33 @@ fn pure_files_know_no_clock_no_files_and_no_hash_order() {
     assert!(count >= 3, "pure files were found");
 }
 
+/// `posix/x` and `cluster/x` are files, `module::name` is a test function (or the beginning of several, with a star).
+fn is_test_name(name: &str, sources: &[Source]) -> bool {
+    let file = |name: &str| sources.iter().any(|source| source.path == format!("tests/{name}.rs"));
+    match name.rsplit_once("::") {
+        Some((_, function)) => {
+            let head = format!("fn {}", function.trim_end_matches('*'));
+            sources.iter().any(|source| source.text.contains(&head))
+        }
+        None => file(name),
+    }
+}
+
+#[test]
+fn the_tests_that_semantics_md_names_exist() {
+    let page = std::fs::read_to_string(repository().join("client/docs/semantics.md")).expect("semantics.md");
+    let sources = sources();
+    let is_name = |word: &&str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_/:*".contains(c);
+        word.chars().all(plain) && (word.contains("::") || word.starts_with("posix/") || word.starts_with("cluster/"))
+    };
+    // What is between backticks is every second piece.
+    let names: Vec<_> = page.split('`').skip(1).step_by(2).filter(is_name).collect();
+    let missing: Vec<_> = names.iter().filter(|name| !is_test_name(name, &sources)).collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
+    assert!(names.len() > 30, "names were found");
+}
+
 #[test]
 fn no_test_is_switched_off() {
     let mut complaints = Vec::new();

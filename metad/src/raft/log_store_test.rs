@@ -14,6 +14,18 @@ fn open(dir: &Path) -> LogStore {
     LogStore::open(dir, LogStoreOptions { sync: true }, Fatal::default()).expect("a fresh or intact WAL opens")
 }
 
+/// The WAL is locked until the last flush's callback has been dropped, on the WAL's own thread.
+fn reopen(dir: &Path) -> LogStore {
+    let attempt = || LogStore::open(dir, LogStoreOptions { sync: true }, Fatal::default());
+    for _ in 0..2_000 {
+        if let Ok(store) = attempt() {
+            return store;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    attempt().expect("an intact WAL opens again")
+}
+
 #[tokio::test]
 async fn vote_and_entries_survive_a_reopen() {
     let dir = tempfile::tempdir().expect("temp dir");
@@ -26,7 +38,7 @@ async fn vote_and_entries_survive_a_reopen() {
         store.save_committed(Some(entry(1, 1, b"").log_id)).await.expect("committed");
         store.flush().await.expect("flush");
     }
-    let mut store = open(dir.path());
+    let mut store = reopen(dir.path());
     assert!(store.has_vote());
     assert_eq!(store.read_vote().await.expect("vote"), Some(vote));
     assert_eq!(store.read_committed().await.expect("committed"), Some(entry(1, 1, b"").log_id));

@@ -68,6 +68,34 @@ fn a_drained_state_is_there_after_reopening_and_the_rest_is_not() {
 }
 
 #[test]
+fn what_is_born_and_dies_in_memory_leaves_nothing_to_walk_over() {
+    let temp = tempfile::tempdir().expect("makes");
+    let store = DurableStore::open(&temp.path().join("image"), options(None)).expect("opens");
+    let active_len = |store: &DurableStore| store.shared.layers.read().active.len();
+    let set = |index, n, value: Option<&'static str>| {
+        store.commit(index, Batch([(key(n), value.map(Bytes::from))].into())).expect("commits");
+    };
+    set(1, 1, Some("short-lived"));
+    set(2, 1, None);
+    set(3, 2, None);
+    assert_eq!((active_len(&store), dump(&store)), (0, vec![]));
+
+    set(4, 3, Some("drained"));
+    store.drain_now().expect("drains");
+    set(5, 3, Some("changed"));
+    set(6, 3, None);
+    assert_eq!((active_len(&store), dump(&store)), (1, vec![]), "what is in the image must be hidden");
+    set(7, 3, Some("again"));
+    set(8, 3, None);
+    assert_eq!(dump(&store), vec![]);
+    store.drain_now().expect("drains");
+    assert_eq!(dump(&store), vec![]);
+    set(9, 3, Some("new"));
+    set(10, 3, None);
+    assert_eq!((active_len(&store), dump(&store)), (0, vec![]));
+}
+
+#[test]
 fn a_kill_at_any_step_of_a_drain_leaves_the_first_or_the_last_index() {
     let mut outcomes = Vec::new();
     for stop_after in 0.. {

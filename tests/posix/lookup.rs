@@ -1,4 +1,4 @@
-//! Names: 255 bytes, any byte but '/' and NUL.
+//! lookup: names are 1 to 255 bytes, any byte but '/' and NUL.
 
 use crate::names_in;
 use holdfast_tests::fs::Fs;
@@ -44,4 +44,14 @@ fn names_need_not_be_utf_8() {
     let entry = std::fs::read_dir(&dir).unwrap().next().unwrap().unwrap();
     assert_eq!(entry.file_name().as_bytes(), b"\xff\xfe\x80");
     assert_eq!(std::fs::read(path).unwrap(), b"x");
+}
+
+#[test]
+fn what_is_on_the_way_must_be_a_directory_and_be_there() {
+    let dir = shared::fresh_dir();
+    std::fs::write(dir.join("f"), b"x").unwrap();
+    let errno = |path: &str| std::fs::metadata(dir.join(path)).err().and_then(|error| error.raw_os_error());
+    assert_eq!(errno("f/x"), Some(libc::ENOTDIR));
+    assert_eq!(errno("none/x"), Some(libc::ENOENT));
+    assert_eq!(errno("./../."), None);
 }
