@@ -6,7 +6,7 @@ use crate::cli::{logging, mount_table, size};
 use crate::config::{MetaConfig, TlsFlags};
 use crate::data::{Data, DataConfig};
 use crate::error::ClientError;
-use crate::fuse::adapter::Runtimes;
+use crate::fuse::drive::Runtimes;
 use crate::fuse::mount::{self, MountConfig, Mounted};
 use crate::fuse::options::MountOptions;
 use crate::fuse::view::CacheTtl;

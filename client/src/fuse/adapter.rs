@@ -4,7 +4,7 @@
 
 use crate::error::ClientError;
 use crate::fuse::control;
-use crate::fuse::drive::drive;
+use crate::fuse::drive::{Needs, Runtimes};
 use crate::fuse::reply;
 use crate::fuse::view::{View, open_flags, writable};
 use crate::meta::MetaApi;
@@ -25,7 +25,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// Largest request, bytes; also what the kernel may read ahead.
@@ -40,15 +39,6 @@ pub struct Adapter<M: MetaApi> {
     view: View,
     /// Told when the kernel has let go of the mount.
     ended: Option<oneshot::Sender<()>>,
-}
-
-/// Where what waits goes on. Apart, so that a name is never looked up behind the copying and checking of data.
-#[derive(Clone, Debug)]
-pub struct Runtimes {
-    /// One thread, the one that MetaClient was made on: an answer is read, digested and given to the kernel without changing threads.
-    pub meta: Handle,
-    /// As many threads as cores.
-    pub data: Handle,
 }
 
 /// Replies that can say no.
@@ -66,39 +56,10 @@ impl<M: MetaApi> Adapter<M> {
         Adapter { vfs, runtimes, view, ended: Some(ended) }
     }
 
-    /// Runs `work`, which needs metadata only, and replies: with `done` if it went well, else with the error's number.
+    /// Runs `work` and replies: with `done` if it went well, else with the error's number.
     fn run<T, R, F>(
         &self,
-        op: &'static str,
-        reply: R,
-        work: impl FnOnce(Arc<Vfs<M>>) -> F,
-        done: impl FnOnce(View, R, T) + Send + 'static,
-    ) where
-        T: Send,
-        R: Refuse,
-        F: Future<Output = Result<T, ClientError>> + Send + 'static,
-    {
-        self.run_on(&self.runtimes.meta, op, reply, work, done);
-    }
-
-    /// The same for what may move data.
-    fn run_data<T, R, F>(
-        &self,
-        op: &'static str,
-        reply: R,
-        work: impl FnOnce(Arc<Vfs<M>>) -> F,
-        done: impl FnOnce(View, R, T) + Send + 'static,
-    ) where
-        T: Send,
-        R: Refuse,
-        F: Future<Output = Result<T, ClientError>> + Send + 'static,
-    {
-        self.run_on(&self.runtimes.data, op, reply, work, done);
-    }
-
-    fn run_on<T, R, F>(
-        &self,
-        runtime: &Handle,
+        needs: Needs,
         op: &'static str,
         reply: R,
         work: impl FnOnce(Arc<Vfs<M>>) -> F,
@@ -109,7 +70,7 @@ impl<M: MetaApi> Adapter<M> {
         F: Future<Output = Result<T, ClientError>> + Send + 'static,
     {
         let (work, view) = (work(self.vfs.clone()), self.view);
-        drive(runtime, async move {
+        self.runtimes.drive(needs, async move {
             match work.await {
                 Ok(value) => done(view, reply, value),
                 Err(error) => reply.refuse(reply::errno(op, &error)),
@@ -128,7 +89,7 @@ impl<M: MetaApi> Adapter<M> {
         F: Future<Output = (Result<(), ClientError>, R)> + Send + 'static,
     {
         let work = work(self.vfs.clone());
-        drive(&self.runtimes.meta, async move {
+        self.runtimes.drive(Needs::Names, async move {
             match work.await {
                 (Ok(()), reply) => done(reply),
                 (Err(error), reply) => reply.refuse(reply::errno(op, &error)),
@@ -178,7 +139,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
                 found => found.map(Some),
             }
         };
-        self.run("lookup", reply, work, View::entry_or_none);
+        self.run(Needs::Names, "lookup", reply, work, View::entry_or_none);
     }
 
     // Inode numbers are stable, so nothing is kept that could be forgotten.
@@ -186,7 +147,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let (caller, ino) = (caller(req), self.ino(ino));
-        self.run("getattr", reply, move |vfs| async move { vfs.getattr(caller, ino).await }, View::attr);
+        self.run(Needs::Names, "getattr", reply, move |vfs| async move { vfs.getattr(caller, ino).await }, View::attr);
     }
 
     fn setattr(
@@ -210,13 +171,19 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         let (caller, ino) = (caller(req), self.ino(ino));
         let (atime, mtime) = (atime.map(reply::set_time), mtime.map(reply::set_time));
         let set = SetattrRequest { mode, uid, gid, size, atime, mtime, by_handle: fh.is_some() };
-        self.run_data("setattr", reply, move |vfs| async move { vfs.setattr(caller, ino, set).await }, View::attr);
+        self.run(
+            Needs::Data,
+            "setattr",
+            reply,
+            move |vfs| async move { vfs.setattr(caller, ino, set).await },
+            View::attr,
+        );
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         let (caller, ino) = (caller(req), self.ino(ino));
         let done = |_: View, reply: ReplyData, target: Bytes| reply.data(&target);
-        self.run("readlink", reply, move |vfs| async move { vfs.readlink(caller, ino).await }, done);
+        self.run(Needs::Names, "readlink", reply, move |vfs| async move { vfs.readlink(caller, ino).await }, done);
     }
 
     fn mknod(
@@ -231,29 +198,41 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     ) {
         let (caller, parent, name) = (caller(req), self.ino(parent), bytes(name));
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.mknod(caller, parent, name, mode, rdev).await };
-        self.run("mknod", reply, work, View::entry);
+        self.run(Needs::Names, "mknod", reply, work, View::entry);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
         let (caller, parent, name) = (caller(req), self.ino(parent), bytes(name));
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.mkdir(caller, parent, name, mode).await };
-        self.run("mkdir", reply, work, View::entry);
+        self.run(Needs::Names, "mkdir", reply, work, View::entry);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (caller, parent, name) = (caller(req), self.ino(parent), bytes(name));
-        self.run("unlink", reply, move |vfs| async move { vfs.unlink(caller, parent, name).await }, View::empty);
+        self.run(
+            Needs::Names,
+            "unlink",
+            reply,
+            move |vfs| async move { vfs.unlink(caller, parent, name).await },
+            View::empty,
+        );
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (caller, parent, name) = (caller(req), self.ino(parent), bytes(name));
-        self.run("rmdir", reply, move |vfs| async move { vfs.rmdir(caller, parent, name).await }, View::empty);
+        self.run(
+            Needs::Names,
+            "rmdir",
+            reply,
+            move |vfs| async move { vfs.rmdir(caller, parent, name).await },
+            View::empty,
+        );
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let (caller, parent, name, target) = (caller(req), self.ino(parent), bytes(name), bytes(target.as_os_str()));
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.symlink(caller, parent, name, target).await };
-        self.run("symlink", reply, work, View::entry);
+        self.run(Needs::Names, "symlink", reply, work, View::entry);
     }
 
     fn rename(
@@ -269,13 +248,19 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         let from = Place { parent: self.ino(parent), name: bytes(name) };
         let to = Place { parent: self.ino(newparent), name: bytes(newname) };
         let (caller, flags) = (caller(req), flags.bits());
-        self.run("rename", reply, move |vfs| async move { vfs.rename(caller, from, to, flags).await }, View::empty);
+        self.run(
+            Needs::Names,
+            "rename",
+            reply,
+            move |vfs| async move { vfs.rename(caller, from, to, flags).await },
+            View::empty,
+        );
     }
 
     fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
         let (caller, ino, parent, name) = (caller(req), self.ino(ino), self.ino(newparent), bytes(newname));
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.link(caller, ino, parent, name).await };
-        self.run("link", reply, work, View::entry);
+        self.run(Needs::Names, "link", reply, work, View::entry);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -284,7 +269,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         let done = move |_: View, reply: ReplyOpen, opened: Opened| {
             reply.opened(FileHandle(opened.fh.0), open_flags(opened, flags));
         };
-        self.run("open", reply, work, done);
+        self.run(Needs::Names, "open", reply, work, done);
     }
 
     fn create(
@@ -299,7 +284,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     ) {
         let (caller, parent, name) = (caller(req), self.ino(parent), bytes(name));
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.create(caller, parent, name, mode, flags).await };
-        self.run("create", reply, work, move |view, reply, made| view.created(reply, made, flags));
+        self.run(Needs::Names, "create", reply, work, move |view, reply, made| view.created(reply, made, flags));
     }
 
     fn read(
@@ -314,7 +299,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         reply: ReplyData,
     ) {
         let fh = Fh(fh.0);
-        self.run_data("read", reply, move |vfs| async move { vfs.read(fh, offset, size).await }, View::data);
+        self.run(Needs::Data, "read", reply, move |vfs| async move { vfs.read(fh, offset, size).await }, View::data);
     }
 
     fn write(
@@ -331,17 +316,17 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     ) {
         let (fh, data) = (Fh(fh.0), Bytes::copy_from_slice(data));
         let done = |_: View, reply: ReplyWrite, written: u32| reply.written(written);
-        self.run_data("write", reply, move |vfs| async move { vfs.write(fh, offset, data).await }, done);
+        self.run(Needs::Data, "write", reply, move |vfs| async move { vfs.write(fh, offset, data).await }, done);
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _owner: fuser::LockOwner, reply: ReplyEmpty) {
         let fh = Fh(fh.0);
-        self.run_data("flush", reply, move |vfs| async move { vfs.flush(fh).await }, View::empty);
+        self.run(Needs::Data, "flush", reply, move |vfs| async move { vfs.flush(fh).await }, View::empty);
     }
 
     fn fsync(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         let fh = Fh(fh.0);
-        self.run_data("fsync", reply, move |vfs| async move { vfs.fsync(fh).await }, View::empty);
+        self.run(Needs::Data, "fsync", reply, move |vfs| async move { vfs.fsync(fh).await }, View::empty);
     }
 
     fn release(
@@ -355,7 +340,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         reply: ReplyEmpty,
     ) {
         let fh = Fh(fh.0);
-        self.run_data("release", reply, move |vfs| async move { vfs.release(fh).await }, View::empty);
+        self.run(Needs::Data, "release", reply, move |vfs| async move { vfs.release(fh).await }, View::empty);
     }
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -401,12 +386,18 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
             let name_max = NAME_BYTES_MAX as u32;
             reply.statfs(blocks, blocks_free, blocks_free, inodes, inodes_free, block_bytes, name_max, block_bytes);
         };
-        self.run("statfs", reply, move |vfs| async move { vfs.statfs(caller).await }, done);
+        self.run(Needs::Names, "statfs", reply, move |vfs| async move { vfs.statfs(caller).await }, done);
     }
 
     fn access(&self, req: &Request, ino: INodeNo, mask: fuser::AccessFlags, reply: ReplyEmpty) {
         let (caller, ino, wanted) = (caller(req), self.ino(ino), mask.bits() as u32);
-        self.run("access", reply, move |vfs| async move { vfs.access(caller, ino, wanted).await }, View::empty);
+        self.run(
+            Needs::Names,
+            "access",
+            reply,
+            move |vfs| async move { vfs.access(caller, ino, wanted).await },
+            View::empty,
+        );
     }
 
     fn ioctl(
@@ -429,7 +420,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
             }
         };
         let done = move |_: View, reply: ReplyIoctl, text: Arc<str>| reply.ioctl(0, &control::answer(&text, offset));
-        self.run_data("ioctl", reply, work, done);
+        self.run(Needs::Data, "ioctl", reply, work, done);
     }
 
     fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {

@@ -3,7 +3,7 @@
 
 use super::context::{Context, Ruling};
 use super::inode::{self, S_ISVTX};
-use super::quota;
+use super::{orphan, quota};
 use crate::store::inode_record::Inode;
 use crate::store::records::Dentry;
 use crate::store::{KvRead, StoreError, keys, read, txn::Txn};
@@ -111,6 +111,23 @@ pub fn remove_entry(txn: &mut Txn<'_>, cx: &mut Context<'_>, dir: &mut Inode, na
     dir.entries = dir.entries.saturating_sub(1);
     dir.nlink = dir.nlink.saturating_sub(u32::from(child.is_dir()));
     touch(txn, cx, dir, name);
+}
+
+/// Takes a name away for good: what it named becomes an orphan with its last name. `check` says whether such an inode may go this way.
+pub fn remove(
+    txn: &mut Txn<'_>,
+    cx: &mut Context<'_>,
+    (parent, bytes): (u64, &Bytes),
+    check: impl FnOnce(&Inode) -> Result<(), FsErrno>,
+) -> Ruling<pb::RemovedReply> {
+    let name = name(bytes)?;
+    let mut dir = load(txn, cx, parent)?;
+    let victim = find_inode(txn, cx, &dir, &name)?;
+    check_sticky(cx, &dir, &victim)?;
+    check(&victim)?;
+    remove_entry(txn, cx, &mut dir, &name, &victim);
+    let orphaned = orphan::lose_name(txn, cx, victim)?;
+    Ok(pb::RemovedReply { ino: victim.ino, orphaned })
 }
 
 /// Makes a name that is there name something else; `dir` is changed and saved.

@@ -1,25 +1,16 @@
 //! Rmdir: removes an empty directory. It stays as an orphan while somebody has it open. Called by apply::dispatch only.
 
 use crate::apply::context::{Context, Ruling};
-use crate::apply::{dir, orphan};
+use crate::apply::dir;
 use crate::store::txn::Txn;
 use holdfast_proto::{FsErrno, pb};
 
 pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::RmdirOp) -> Ruling<pb::RemovedReply> {
-    let name = dir::name(&op.name)?;
-    let mut parent = dir::load(txn, cx, op.parent)?;
-    let victim = dir::find_inode(txn, cx, &parent, &name)?;
-    dir::check_sticky(cx, &parent, &victim)?;
-    if !victim.is_dir() {
-        return Err(FsErrno::NotDir.into());
-    }
-    if victim.entries > 0 {
-        return Err(FsErrno::NotEmpty.into());
-    }
-
-    dir::remove_entry(txn, cx, &mut parent, &name, &victim);
-    let orphaned = orphan::lose_name(txn, cx, victim)?;
-    Ok(pb::RemovedReply { ino: victim.ino, orphaned })
+    dir::remove(txn, cx, (op.parent, &op.name), |victim| match victim.entries {
+        _ if !victim.is_dir() => Err(FsErrno::NotDir),
+        0 => Ok(()),
+        _ => Err(FsErrno::NotEmpty),
+    })
 }
 
 #[cfg(test)]
