@@ -31,10 +31,11 @@ impl<M: MetaApi> Vfs<M> {
         let created = reply.created;
         let mut attr = attr_of(reply)?;
         let opening = self.counted_opening(attr.ino);
-        if created {
-            self.just_created.remember(caller, attr, Instant::now());
-        } else {
+        if !created {
             attr = self.admit_existing(caller, attr, flags).await?;
+        } else if !self.config.readdir_attrs {
+            // A kernel that caches attributes has them from the reply, and does not ask.
+            self.just_created.remember(caller, attr, Instant::now());
         }
         let opened = self.opened(&attr, flags & libc::O_ACCMODE != libc::O_RDONLY);
         opening.keep();

@@ -11,7 +11,7 @@ impl<M: MetaApi> Vfs<M> {
     /// ENOENT or ESTALE for an inode that is gone.
     pub async fn getattr(&self, caller: Caller, ino: u64) -> Result<pb::Attr, ClientError> {
         match self.just_created.take(caller, ino, Instant::now()) {
-            Some(attr) => Ok(attr),
+            Some(attr) => self.settle_attr(&caller, attr).await,
             None => self.fresh_attr(&caller, ino).await,
         }
     }
