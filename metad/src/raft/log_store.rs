@@ -36,6 +36,25 @@ pub enum LogStoreError {
         #[source]
         source: io::Error,
     },
+    /// What this node acknowledged may be gone: it must neither vote nor lead on the rest.
+    #[error(
+        "the raft log {path} is damaged: keep its data directory aside and do not start this node with it again; the others go on without it"
+    )]
+    Damaged {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl LogStoreError {
+    fn opening(path: &Path, source: io::Error) -> LogStoreError {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => LogStoreError::Damaged { path, source },
+            _ => LogStoreError::Open { path, source },
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -205,7 +224,7 @@ impl LogStore {
     /// # Errors
     /// The directory cannot be used, or the WAL is damaged other than by a torn end.
     pub fn open(dir: &Path, options: LogStoreOptions, fatal: Fatal) -> Result<LogStore, LogStoreError> {
-        let fail = |source| LogStoreError::Open { path: dir.to_owned(), source };
+        let fail = |source| LogStoreError::opening(dir, source);
         std::fs::create_dir_all(dir).map_err(fail)?;
         let mut config = raft_log::Config::new(dir.display());
         // The default waits 1 ms for company in every flush; ours gathers by itself.

@@ -47,6 +47,31 @@ async fn vote_and_entries_survive_a_reopen() {
 }
 
 #[tokio::test]
+async fn a_damaged_log_is_refused_with_what_to_do() {
+    // Wherever the damage is: in a record's type, its length, its body or its checksum.
+    for at in [0, 2, 5, 40, 64, 90, 91, 92, 93, 120] {
+        let dir = tempfile::tempdir().expect("temp dir");
+        {
+            let mut store = open(dir.path());
+            store.blocking_append((0..50).map(|index| entry(1, index, b"body"))).await.expect("append");
+        }
+        drop(reopen(dir.path()));
+        let file = std::fs::read_dir(dir.path()).expect("lists").flatten().map(|entry| entry.path());
+        let wal = file.max_by_key(|path| path.metadata().map_or(0, |meta| meta.len())).expect("a WAL file");
+        let mut bytes = std::fs::read(&wal).expect("reads");
+        assert!(bytes.len() > 400, "{}", bytes.len());
+        bytes[200 + at] ^= 0x40;
+        std::fs::write(&wal, &bytes).expect("writes");
+        let refused = LogStore::open(dir.path(), LogStoreOptions { sync: true }, Fatal::default());
+        match refused {
+            Err(error @ LogStoreError::Damaged { .. }) => assert!(error.to_string().contains("is damaged"), "{error}"),
+            Err(other) => panic!("byte {at}: {other:?}"),
+            Ok(_) => panic!("byte {at}: a damaged log was taken"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn entries_that_left_the_ring_are_read_from_disk() {
     let dir = tempfile::tempdir().expect("temp dir");
     let mut store = open(dir.path());
