@@ -62,6 +62,8 @@ pub enum AttachError {
     Version(u32),
     #[error("does not answer")]
     Silent,
+    #[error("belongs to another cluster; correct META, or the node's data directory")]
+    Stranger,
 }
 
 /// Connects to `host:port`.

@@ -34,7 +34,7 @@ pub struct Attached {
 #[derive(Debug, Default)]
 pub struct Nodes {
     said: Mutex<BTreeMap<String, String>>,
-    /// The cluster's id, once heard: nodes of another one are not ours.
+    /// The cluster's id, once a leader has said it: nodes of another one are not ours.
     cluster: Mutex<String>,
 }
 
@@ -50,8 +50,12 @@ impl Nodes {
         self.said.lock().keys().cloned().collect()
     }
 
-    fn note(&self, addr: &str, what: String) {
-        self.said.lock().insert(addr.to_owned(), what);
+    /// Whether it says anything new.
+    fn note(&self, addr: &str, what: String) -> bool {
+        let mut said = self.said.lock();
+        let news = said.get(addr) != Some(&what);
+        said.insert(addr.to_owned(), what);
+        news
     }
 
     /// Adds an address that a node named; whether it was new.
@@ -64,13 +68,14 @@ impl Nodes {
         true
     }
 
-    /// Whether a node belongs to the cluster that we began with.
-    fn ours(&self, cluster: &str) -> bool {
+    /// Whether a node belongs to the cluster that we began with, that is, of the first leader that answered. A node that leads nobody
+    /// may be a stray one with another cluster's data, which must not make strangers of all the others.
+    fn ours(&self, welcome: &pb::Welcome) -> bool {
         let mut known = self.cluster.lock();
-        if known.is_empty() {
-            cluster.clone_into(&mut known);
+        if known.is_empty() && welcome.is_leader {
+            known.clone_from(&welcome.cluster);
         }
-        cluster.is_empty() || *known == cluster
+        known.is_empty() || welcome.cluster.is_empty() || *known == welcome.cluster
     }
 
     /// Why nobody answers, for a person.
@@ -112,7 +117,10 @@ pub async fn find(link: &Arc<Link>, exclude: Option<String>, hint: Option<String
             }
             Err(error) => {
                 debug!(addr = done.addr, %error, "cannot be asked");
-                link.nodes.note(&done.addr, error.to_string());
+                let news = link.nodes.note(&done.addr, error.to_string());
+                if news && matches!(error, AttachError::Stranger) {
+                    warn!(addr = done.addr, "this node {error}");
+                }
             }
         }
         let pause = probe_pause(started.elapsed(), rand::random());
@@ -154,9 +162,8 @@ async fn ask(
     let outbound = Outbound::new(link.clone(), opened);
     let stream = outbound.id();
     let (welcome, inbound) = channel::attach(channel.clone(), outbound).await?;
-    if !link.nodes.ours(&welcome.cluster) {
-        warn!(addr, cluster = welcome.cluster, "belongs to another cluster");
-        return Err(AttachError::Stream("belongs to another cluster; correct META".to_owned()));
+    if !link.nodes.ours(&welcome) {
+        return Err(AttachError::Stranger);
     }
     Ok((channel, welcome, Attached { addr: addr.to_owned(), inbound, stream, gate }))
 }
@@ -194,9 +201,12 @@ mod tests {
     #[test]
     fn a_node_of_another_cluster_is_not_ours_and_one_without_cluster_may_be() {
         let nodes = nodes();
-        assert!(nodes.ours("aa"));
-        assert!(nodes.ours(""));
-        assert!(!nodes.ours("bb"));
-        assert!(nodes.ours("aa"));
+        let says = |cluster: &str, is_leader| pb::Welcome { cluster: cluster.into(), is_leader, ..Default::default() };
+        assert!(nodes.ours(&says("stray", false)), "nobody knows yet whose it is");
+        assert!(nodes.ours(&says("aa", true)));
+        assert!(nodes.ours(&says("", false)));
+        assert!(!nodes.ours(&says("stray", false)));
+        assert!(!nodes.ours(&says("bb", true)));
+        assert!(nodes.ours(&says("aa", false)));
     }
 }
