@@ -118,10 +118,14 @@ wait_until() {
 
 status_json() { "$bin/holdfast" cluster status "$(meta)" --json; }
 
-# Each node answers, is ready, and knows the same leader.
-cluster_is_ready() { [ "$(status_json | tr ',{}[]' '\n' | grep -cE '"ready": *true')" = 3 ]; }
-
-cluster_is_level() { cluster_is_ready && [ "$(status_json | tr ',{}[]' '\n' | grep -cE '"lag": *0$')" = 3 ]; }
+# Whether each node's status has a field that matches all of the patterns.
+nodes_say() {
+  local fields pattern
+  fields=$(status_json | tr ',{}[]' '\n')
+  for pattern in "$@"; do [ "$(grep -cE "$pattern" <<<"$fields")" = 3 ] || return 1; done
+}
+cluster_is_ready() { nodes_say '"ready": *true'; }
+cluster_is_level() { nodes_say '"ready": *true' '"lag": *0$'; }
 
 # The id of the node whose role is leader.
 leader() {

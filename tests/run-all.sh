@@ -51,7 +51,7 @@ many() {
   printf '\n=== %s\n' "$name"
   "$@" 2>&1 | tee "$log/$name" || status=$?
   count "$log/$name"
-  mapfile -t -O "${#failures[@]}" failures < <(grep -E '^test .* FAILED$|^not ok|: FAILED' "$log/$name" | sed "s/^/$name: /")
+  mapfile -t -O "${#failures[@]}" failures < <(grep -E '^(test|demo:|realwork:) .* FAILED( \(|$)' "$log/$name" | sed "s/^/$name: /")
   if [ "$status" != 0 ] && [ "$failed" = "$before" ]; then
     failed=$((failed + 1))
     failures+=("$name: ended with exit code $status: $(tail -n 1 "$log/$name")")

@@ -41,7 +41,6 @@ echo "this machine: $(nproc) cores; 4 KiB written and synced: $(dd if=/dev/zero 
   redis-benchmark -p $port -c 1 -n 3000 -t set -q 2>/dev/null | tr '\r' '\n' | grep -oE '[0-9.]+ requests per second' | tail -n 1)"
 for round in $(seq "$rounds"); do
   echo "round $round of $rounds" >&2
-  "$juicefs" --version >/dev/null
   holdfast bench "$peers/mnt" --size 1GiB --small-files 3000 --json >"$peers/juicefs-$round.json"
   holdfast bench target/demo/mnt --size 1GiB --small-files 3000 --json >"$peers/holdfast-$round.json"
 done

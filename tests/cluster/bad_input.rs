@@ -1,6 +1,7 @@
 //! Bad input to the client: each refusal is one clear line that names what to do, a non-zero exit, and nothing is lost.
 
 use holdfast_tests::cluster::Cluster;
+use holdfast_tests::files::files_below;
 use holdfast_tests::mount::{Mount, is_mounted};
 use holdfast_tests::process::{self, Ended};
 use holdfast_tests::{ports, shared};
@@ -147,15 +148,13 @@ fn a_damaged_object_is_eio_and_never_wrong_bytes() {
 }
 
 fn flip_a_byte_in_every_object(dir: &Path) {
-    for entry in std::fs::read_dir(dir).unwrap().flatten() {
-        if entry.path().is_dir() {
-            flip_a_byte_in_every_object(&entry.path());
-        } else {
-            let mut bytes = std::fs::read(entry.path()).unwrap();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
-            std::fs::write(entry.path(), bytes).unwrap();
-        }
+    let objects = files_below(dir);
+    assert!(!objects.is_empty(), "no object in {}", dir.display());
+    for path in objects {
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(path, bytes).unwrap();
     }
 }
 

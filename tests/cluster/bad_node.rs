@@ -3,6 +3,7 @@
 
 use crate::one_at_a_time;
 use holdfast_tests::cluster::{Cluster, Shape};
+use holdfast_tests::files::files_below;
 use holdfast_tests::mount::Mount;
 use holdfast_tests::ports;
 use holdfast_tests::process::{self, Ended};
@@ -206,15 +207,9 @@ fn copy_dir(from: &Path, to: &Path) {
     assert!(copied.success());
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
-    let paths = entries.flatten().map(|entry| entry.path());
-    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
-}
-
 fn largest_file(dir: &Path) -> PathBuf {
     let size = |path: &PathBuf| std::fs::metadata(path).map(|found| found.len()).unwrap_or_default();
-    files(dir).into_iter().max_by_key(size).expect("the log has a file")
+    files_below(dir).into_iter().max_by_key(size).expect("the log has a file")
 }
 
 fn flip_in_the_middle(path: &Path) {
@@ -226,7 +221,7 @@ fn flip_in_the_middle(path: &Path) {
 }
 
 fn damage_every_file(dir: &Path) {
-    for path in files(dir).into_iter().filter(|path| std::fs::metadata(path).unwrap().len() > 0) {
+    for path in files_below(dir).into_iter().filter(|path| std::fs::metadata(path).unwrap().len() > 0) {
         let mut bytes = std::fs::read(&path).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle..].fill(0xa5);

@@ -1,11 +1,12 @@
 //! A whole mount over a real S3 server.
 
+use holdfast_tests::files::files_below;
 use holdfast_tests::mount::Mount;
 use holdfast_tests::s3::{ACCESS_KEY, S3Server, SECRET_KEY};
 use holdfast_tests::{process, shared};
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A file of credentials, as `--credentials-file` wants it.
 fn credentials(secret: &str) -> String {
@@ -16,12 +17,9 @@ fn credentials(secret: &str) -> String {
 }
 
 fn object_count(directory: &Path) -> usize {
-    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
-    let counts = entries.map(|entry| match entry.file_type().unwrap().is_dir() {
-        true => object_count(&entry.path()),
-        false => usize::from(!entry.file_name().to_string_lossy().starts_with('.')),
-    });
-    counts.sum()
+    assert!(directory.is_dir(), "no bucket at {}", directory.display());
+    let is_object = |path: &&PathBuf| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    files_below(directory).iter().filter(is_object).count()
 }
 
 #[test]

@@ -2,11 +2,12 @@
 //! says EIO for what it had not saved, and goes on with a new session.
 
 use holdfast_tests::cluster::Cluster;
+use holdfast_tests::files::files_below;
 use holdfast_tests::mount::Mount;
-use holdfast_tests::process;
+use holdfast_tests::process::{self, apart};
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,15 +20,6 @@ fn mountpoints(cluster: &Cluster, meta: &str) -> Vec<String> {
     let status: serde_json::Value = serde_json::from_str(&json).expect("status is JSON");
     let sessions = status["sessions"].as_array().expect("sessions").clone();
     sessions.iter().map(|session| session["mountpoint"].as_str().expect("mountpoint").to_owned()).collect()
-}
-
-/// Work with files of a mount that will not answer for a while, on a thread with a descriptor table of its own: or the child that
-/// another thread forks meanwhile would close the files too, and wait for that mount.
-fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    std::thread::spawn(move || {
-        process::own_descriptors();
-        work()
-    })
 }
 
 /// Opens `path`, removes it, says so, and keeps it open until `end`.
@@ -98,13 +90,8 @@ fn a_silent_client_loses_its_session_and_a_dead_ones_open_files_are_freed() {
     assert_eq!(mountpoints(&cluster, &meta).len(), 2);
 }
 
-fn object_bytes(dir: &std::path::Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    let bytes_of = |entry: std::fs::DirEntry| match entry.file_type() {
-        Ok(kind) if kind.is_dir() => object_bytes(&entry.path()),
-        _ => entry.metadata().map_or(0, |metadata| metadata.len()),
-    };
-    entries.filter_map(Result::ok).map(bytes_of).sum()
+fn object_bytes(dir: &Path) -> u64 {
+    files_below(dir).iter().map(|path| path.metadata().map_or(0, |metadata| metadata.len())).sum()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 struct Supervisor(UnixDatagram);
 
 impl Supervisor {
-    /// Waits for a message that says `wanted`; how many others came before it.
+    /// Waits for a message that says `wanted`; those that came before it.
     fn wait_for(&self, wanted: &str) -> Vec<String> {
         let mut before = Vec::new();
         loop {

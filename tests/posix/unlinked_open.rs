@@ -1,10 +1,11 @@
 //! Files that are open and have no name any more: they work until the last close, on the mount that unlinked them and on others.
 
+use holdfast_tests::files::files_below;
 use holdfast_tests::shared;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn new_file(path: &Path) -> File {
     File::options().create_new(true).read(true).write(true).open(path).unwrap()
@@ -73,10 +74,6 @@ fn its_objects_go_after_the_last_close() {
 
 /// Data objects of a volume on a directory; what else lies in the bucket (the volume's marker) does not count.
 fn object_count(dir: &Path) -> usize {
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    let count = |path: std::path::PathBuf| match path.is_dir() {
-        true => object_count(&path),
-        false => usize::from(path.components().any(|part| part.as_os_str() == "chunks")),
-    };
-    entries.flatten().map(|entry| count(entry.path())).sum()
+    let is_object = |path: &&PathBuf| path.components().any(|part| part.as_os_str() == "chunks");
+    files_below(dir).iter().filter(is_object).count()
 }

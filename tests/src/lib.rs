@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod cluster;
+pub mod files;
 pub mod fs;
 pub mod gen_ops;
 pub mod grpc_raw;

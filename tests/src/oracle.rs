@@ -52,10 +52,7 @@ impl Load {
             let seen = Arc::new(Mutex::new(Seen::default()));
             let (stop, noted, home) = (load.stop.clone(), seen.clone(), dir.join(format!("w{worker}")));
             std::fs::create_dir(&home).expect("a worker's directory");
-            load.workers.push(std::thread::spawn(move || {
-                process::own_descriptors();
-                work(worker, &home, &stop, &noted);
-            }));
+            load.workers.push(process::apart(move || work(worker, &home, &stop, &noted)));
             load.seen.push(seen);
         }
         load

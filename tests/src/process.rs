@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, Once, OnceLock, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What is removed when the test binary exits, if it was not before.
@@ -227,11 +228,14 @@ pub fn report(line: &str) {
     let _ = writeln!(std::io::stderr(), "    {line}");
 }
 
-/// Gives the calling thread a table of file descriptors of its own. A thread that works on a mount needs it wherever another thread starts
-/// processes: a forked child closes what it inherited, and closing a file of a mount waits for that mount's cluster, which may
-/// be just what the new process was to bring back.
-pub fn own_descriptors() {
-    // SAFETY: takes no pointers; it only copies this thread's descriptor table.
-    let done = unsafe { libc::unshare(libc::CLONE_FILES) };
-    assert_eq!(done, 0, "unshare: {}", std::io::Error::last_os_error());
+/// A thread with a table of file descriptors of its own. What works on a mount needs it wherever another thread starts processes: a
+/// forked child closes what it inherited, and closing a file of a mount waits for that mount's cluster, which may be just what the
+/// new process was to bring back.
+pub fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    std::thread::spawn(move || {
+        // SAFETY: takes no pointers; it only copies this thread's descriptor table.
+        let done = unsafe { libc::unshare(libc::CLONE_FILES) };
+        assert_eq!(done, 0, "unshare: {}", std::io::Error::last_os_error());
+        work()
+    })
 }

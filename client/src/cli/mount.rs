@@ -198,7 +198,7 @@ async fn serve_until_ended(plan: &Plan, runtimes: Runtimes) -> Result<bool, Clie
         Some(path) => find_subdir(&*meta, path).await?,
         None => holdfast_proto::ROOT_INO,
     };
-    let config = VfsConfig { root, read_only: plan.options.read_only, readdir_attrs: plan.ttl.any() };
+    let config = VfsConfig { root, read_only: plan.options.read_only, kernel_caches: plan.ttl.any() };
     let vfs = Vfs::new(meta.clone(), data, config);
     let pushes = tokio::spawn(pushes::run(vfs.clone()));
     let mut mounted = mount::mount(&vfs, runtimes, &mount_config(plan))?;

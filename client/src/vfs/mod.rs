@@ -42,13 +42,14 @@ pub struct VfsConfig {
     pub root: u64,
     /// Every change is EROFS, before it reaches the server.
     pub read_only: bool,
-    /// Ask the server for attributes with directory entries (readdirplus). Of use only where the kernel may cache them.
-    pub readdir_attrs: bool,
+    /// The kernel may believe names or attributes for a while: listings bring attributes along (readdirplus), and after a create it
+    /// does not ask for them.
+    pub kernel_caches: bool,
 }
 
 impl Default for VfsConfig {
     fn default() -> Self {
-        VfsConfig { root: holdfast_proto::ROOT_INO, read_only: false, readdir_attrs: false }
+        VfsConfig { root: holdfast_proto::ROOT_INO, read_only: false, kernel_caches: false }
     }
 }
 

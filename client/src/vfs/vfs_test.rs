@@ -120,7 +120,7 @@ async fn attributes_that_waited_are_not_given_out() {
         }
         other => unreachable!("{other:?}"),
     });
-    let vfs = vfs(&meta, VfsConfig { readdir_attrs: true, ..VfsConfig::default() });
+    let vfs = vfs(&meta, VfsConfig { kernel_caches: true, ..VfsConfig::default() });
     assert_eq!(list(&vfs, vfs.opendir(1), 0, 3).await, [".", "..", "n0", "n1", "n2"]);
     let pages = meta.take_calls().iter().filter(|call| matches!(call, Call::Ask(WireAsk::Readdir(_)))).count();
     assert_eq!(pages, 2, "what did not fit was asked for again");

@@ -12,6 +12,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, LinearizableReadError, RaftError};
 use openraft::raft::ReadPolicy;
 use openraft::{BasicNode, Config, RaftMetrics, ServerState, SnapshotPolicy};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -111,9 +112,8 @@ pub struct RaftNode {
     /// Last entry of the log that was found at start. A leader that restarts within its term leads on in it, without a new first entry:
     /// what it acknowledged before is in this log, and its state may be older, since the committed index is stored lazily.
     last_at_start: Option<LogId>,
-    started: Instant,
-    /// When a peer last sent this node entries or a heartbeat, ms after its start, plus one; 0: never.
-    heard_at_ms: AtomicU64,
+    /// When a peer last sent this node entries or a heartbeat.
+    heard: Mutex<Option<Instant>>,
     fatal: Fatal,
 }
 
@@ -170,8 +170,7 @@ async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode
         votes_from,
         transferred_term: AtomicU64::new(0),
         last_at_start,
-        started: Instant::now(),
-        heard_at_ms: AtomicU64::new(0),
+        heard: Mutex::new(None),
         fatal: options.fatal.clone(),
     };
     Ok((node, log))
@@ -308,22 +307,27 @@ impl RaftNode {
 
     /// Called with each append of a peer that was let in.
     pub fn hear_peer(&self) {
-        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.heard_at_ms.store(now_ms + 1, Ordering::Relaxed);
+        *self.heard.lock() = Some(Instant::now());
     }
 
     /// Whether this node can serve: it leads, and a quorum has lately answered it; or it follows, and has lately heard its leader. What
     /// it remembers of a leader from before a restart proves neither.
     pub fn is_ready(&self) -> bool {
-        let heard = self.heard_at_ms.load(Ordering::Relaxed).checked_sub(1);
-        let follows = heard.is_some_and(|at| self.started.elapsed() < Duration::from_millis(at) + READY_SILENCE_MAX);
-        let now = <openraft::alias::InstantOf<TypeConfig> as openraft::Instant>::now();
+        let heard = *self.heard.lock();
         self.metrics(|metrics| {
-            let alone = metrics.membership_config.membership().voter_ids().eq([self.id]);
-            let acked = metrics.last_quorum_acked.is_some_and(|acked| now < *acked + READY_SILENCE_MAX);
-            let serves = if metrics.state == ServerState::Leader { alone || acked } else { follows };
+            let serves = match metrics.state {
+                ServerState::Leader => self.has_quorum(metrics, READY_SILENCE_MAX),
+                _ => heard.is_some_and(|at| at.elapsed() < READY_SILENCE_MAX),
+            };
             metrics.running_state.is_ok() && metrics.current_leader.is_some() && serves
         })
+    }
+
+    /// Whether a quorum has answered this leader within the last `silence`; alone, it is one.
+    fn has_quorum(&self, metrics: &RaftMetrics<TypeConfig>, silence: Duration) -> bool {
+        let now = <openraft::alias::InstantOf<TypeConfig> as openraft::Instant>::now();
+        let alone = metrics.membership_config.membership().voter_ids().eq([self.id]);
+        alone || metrics.last_quorum_acked.is_some_and(|acked| now < *acked + silence)
     }
 
     /// Id, address and whether it votes, of each member.
@@ -347,14 +351,12 @@ impl RaftNode {
     /// Whether this node leads for certain at this instant, and has applied all that earlier leaders acknowledged. Then its own
     /// state answers linearizably: only this node acknowledges writes while the lease holds, and only after applying them.
     pub fn lease_is_sure(&self) -> bool {
-        let now = <openraft::alias::InstantOf<TypeConfig> as openraft::Instant>::now();
         self.metrics(|metrics| {
             let leads = metrics.state == ServerState::Leader && metrics.current_leader == Some(self.id);
             let term = metrics.current_term;
             let own_term_applied = metrics.last_applied.is_some_and(|id| id.leader_id.term == term);
-            let alone = metrics.membership_config.membership().voter_ids().eq([self.id]);
-            let lease = metrics.last_quorum_acked.is_some_and(|acked| now < *acked + self.lease_trusted);
-            let holds = leads && (alone || lease) && self.transferred_term.load(Ordering::SeqCst) < term;
+            let lease = self.has_quorum(metrics, self.lease_trusted);
+            let holds = leads && lease && self.transferred_term.load(Ordering::SeqCst) < term;
             holds && own_term_applied && self.knows_own_past(metrics)
         })
     }

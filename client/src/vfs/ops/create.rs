@@ -33,8 +33,7 @@ impl<M: MetaApi> Vfs<M> {
         let opening = self.counted_opening(attr.ino);
         if !created {
             attr = self.admit_existing(caller, attr, flags).await?;
-        } else if !self.config.readdir_attrs {
-            // A kernel that caches attributes has them from the reply, and does not ask.
+        } else if !self.config.kernel_caches {
             self.just_created.remember(caller, attr, Instant::now());
         }
         let opened = self.opened(&attr, flags & libc::O_ACCMODE != libc::O_RDONLY);

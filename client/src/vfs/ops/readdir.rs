@@ -45,7 +45,7 @@ impl<M: MetaApi> Vfs<M> {
             }
             stream.advance();
         }
-        if self.config.readdir_attrs {
+        if self.config.kernel_caches {
             stream.drop_rest();
         }
         Ok(())
@@ -73,7 +73,7 @@ impl<M: MetaApi> Vfs<M> {
     }
 
     async fn page(&self, caller: &Caller, ino: u64, after: u64) -> Result<(Vec<DirEntry>, bool), ClientError> {
-        let with_attrs = self.config.readdir_attrs;
+        let with_attrs = self.config.kernel_caches;
         let bytes_max = if with_attrs { PAGE_BYTES_WITH_ATTRS } else { PAGE_BYTES };
         let ask = pb::ReaddirQuery { ino, after, bytes_max, with_attrs };
         let reply = self.meta.query(&caller.creds(), ask).await?.reply;
