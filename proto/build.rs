@@ -1,11 +1,12 @@
 //! Compiles the .proto files with protox, so that no protoc is needed on the machine.
 use std::error::Error;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "types.proto",
     "namespace.proto",
     "inode.proto",
     "file.proto",
+    "xattr.proto",
     "session.proto",
     "volume.proto",
     "meta.proto",

@@ -31,6 +31,7 @@ macro_rules! errnos {
 
 errnos! {
     Perm = EPERM, "operation not permitted";
+    TooBig = E2BIG, "argument too large";
     NoEnt = ENOENT, "no such file or directory";
     Intr = EINTR, "interrupted";
     Io = EIO, "input/output error";

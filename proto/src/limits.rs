@@ -4,6 +4,12 @@
 pub const NAME_BYTES_MAX: usize = 255;
 /// Longest target of a symbolic link, bytes (PATH_MAX less its NUL; symlink(2) ENAMETOOLONG).
 pub const SYMLINK_BYTES_MAX: usize = 4095;
+/// Longest name of an extended attribute, bytes, with its namespace (XATTR_NAME_MAX, linux/limits.h).
+pub const XATTR_NAME_BYTES_MAX: usize = 255;
+/// Longest value of an extended attribute, bytes (XATTR_SIZE_MAX; setxattr(2) E2BIG).
+pub const XATTR_VALUE_BYTES_MAX: usize = 64 << 10;
+/// Names of all attributes of an inode, each with its NUL, bytes (XATTR_LIST_MAX): one listxattr(2) can always return them.
+pub const XATTR_LIST_BYTES_MAX: usize = 64 << 10;
 /// Most names one inode may have (link(2) EMLINK).
 pub const NLINK_MAX: u32 = 1_000_000_000;
 /// Largest file, bytes: chunk indexes are u32.

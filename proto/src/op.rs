@@ -44,6 +44,8 @@ table! { Op, mutation, Op, op_name:
     RenameOp => Rename, "rename", RemovedReply;
     SetattrOp => Setattr, "setattr", EntryReply;
     CommitWriteOp => CommitWrite, "commit_write", EntryReply;
+    SetXattrOp => SetXattr, "set_xattr", EntryReply;
+    RemoveXattrOp => RemoveXattr, "remove_xattr", EntryReply;
     HoldOp => Hold, "hold", Empty;
     ReleaseOp => Release, "release", Empty;
     ReclaimOp => Reclaim, "reclaim", Empty;
@@ -61,6 +63,8 @@ table! { Ask, query, Ask, ask_name:
     OpenQuery => Open, "open", EntryReply;
     ReadlinkQuery => Readlink, "readlink", ReadlinkReply;
     ReaddirQuery => Readdir, "readdir", ReaddirReply;
+    GetXattrQuery => GetXattr, "get_xattr", XattrReply;
+    ListXattrQuery => ListXattr, "list_xattr", ListXattrReply;
     StatfsQuery => Statfs, "statfs", StatfsReply;
     ReadSlicesQuery => ReadSlices, "read_slices", ReadSlicesReply;
     DeletedSlicesQuery => DeletedSlices, "deleted_slices", DeletedSlicesReply;

@@ -105,6 +105,11 @@ impl VolumeState {
             state.expect(state.is_kind(ino, FileKind::Symlink), || format!("a target without its symlink {ino}"));
             Ok(())
         })?;
+        each(view, &keys::all_xattrs(volume), |key, _| {
+            let ino = keys::tail_u64(key, keys::HEAD_BYTES)?;
+            state.expect(state.inodes.contains_key(&ino), || format!("an extended attribute without its inode {ino}"));
+            Ok(())
+        })?;
         Ok(state)
     }
 

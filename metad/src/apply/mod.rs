@@ -21,6 +21,7 @@ mod session;
 pub(crate) mod test_fs;
 mod truncate;
 mod volume;
+pub(crate) mod xattr;
 
 /// How one mutation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +101,7 @@ fn sender(op: &Op) -> Sender {
         Op::Create(_) | Op::Mkdir(_) | Op::Mknod(_) | Op::Symlink(_) | Op::Link(_) | Op::Unlink(_) | Op::Rmdir(_) => {
             Sender::User
         }
-        Op::Rename(_) | Op::Setattr(_) | Op::CommitWrite(_) => Sender::User,
+        Op::Rename(_) | Op::Setattr(_) | Op::CommitWrite(_) | Op::SetXattr(_) | Op::RemoveXattr(_) => Sender::User,
         Op::Hold(_) | Op::Release(_) | Op::PurgeSlices(_) | Op::CloseSession(_) => Sender::Session,
         Op::OpenSession(_) | Op::FormatVolume(_) | Op::ConfigVolume(_) | Op::ExpireSessions(_) | Op::Reclaim(_) => {
             Sender::Anyone
@@ -161,6 +162,8 @@ fn dispatch(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &Op) -> Ruling<Bytes> {
         Op::Rename(op) => reply(ops::rename::apply(txn, cx, op)),
         Op::Setattr(op) => reply(ops::setattr::apply(txn, cx, op)),
         Op::CommitWrite(op) => reply(ops::commit_write::apply(txn, cx, op)),
+        Op::SetXattr(op) => reply(ops::set_xattr::apply(txn, cx, op)),
+        Op::RemoveXattr(op) => reply(ops::remove_xattr::apply(txn, cx, op)),
         Op::Hold(op) => reply(ops::hold::apply(txn, cx, op)),
         Op::Release(op) => reply(ops::release::apply(txn, cx, op)),
         Op::Reclaim(op) => reply(ops::reclaim::apply(txn, cx, op)),

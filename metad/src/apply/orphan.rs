@@ -2,7 +2,7 @@
 //! session has been asked (design: architecture.md, section 3); anything else goes at once. Called by the operations.
 
 use super::context::Context;
-use super::inode;
+use super::{inode, xattr};
 use crate::store::inode_record::Inode;
 use crate::store::records::Deleted;
 use crate::store::{KvRead, StoreError, keys, read, records, txn::Txn};
@@ -28,6 +28,7 @@ pub fn lose_name(txn: &mut Txn<'_>, cx: &mut Context<'_>, mut victim: Inode) -> 
         cx.effects.orphaned.push(victim.ino);
     } else {
         txn.delete(&keys::inode(cx.volume, victim.ino));
+        xattr::delete_all(txn, cx.volume, victim.ino)?;
         if victim.kind == FileKind::Symlink {
             txn.delete(&keys::symlink(cx.volume, victim.ino));
         }

@@ -79,7 +79,7 @@ impl TestFs {
     }
 
     pub fn ask<Q: Ask>(&self, ask: Q) -> Answer<Q::Reply> {
-        let query = pb::Query { session: self.session, creds: None, ask: Some(ask.into_wire()) };
+        let query = pb::Query { session: self.session, creds: Some(self.creds.clone()), ask: Some(ask.into_wire()) };
         match self.store.view(|view| query::answer(view, &query)).expect("answers") {
             Verdict::Reply(reply) => Ok(Q::Reply::decode(reply).expect("decodes")),
             Verdict::Refused(errno) => Err(errno),
@@ -198,6 +198,21 @@ impl TestFs {
     }
     pub fn truncate(&mut self, ino: u64, size: u64) -> Answer<Stat> {
         self.setattr(pb::SetattrOp { ino, size: Some(size), ..Default::default() })
+    }
+
+    pub fn set_xattr(&mut self, ino: u64, name: &str, value: &[u8], flags: u32) -> Answer<Stat> {
+        let (name, value) = (Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value));
+        entry(self.mutate(pb::SetXattrOp { ino, name, value, flags }))
+    }
+    pub fn remove_xattr(&mut self, ino: u64, name: &str) -> Answer<Stat> {
+        entry(self.mutate(pb::RemoveXattrOp { ino, name: Bytes::copy_from_slice(name.as_bytes()) }))
+    }
+    pub fn get_xattr(&self, ino: u64, name: &str) -> Answer<Bytes> {
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        self.ask(pb::GetXattrQuery { ino, name }).map(|reply| reply.value)
+    }
+    pub fn list_xattr(&self, ino: u64) -> Answer<Vec<Bytes>> {
+        self.ask(pb::ListXattrQuery { ino }).map(|reply| reply.names)
     }
 
     /// A fresh slice of one block for this range of a file.

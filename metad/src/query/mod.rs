@@ -10,8 +10,10 @@ use prost::Message;
 
 pub mod background;
 mod deleted_slices;
+mod get_xattr;
 mod getattr;
 mod list_volumes;
+mod list_xattr;
 mod lookup;
 mod open;
 mod read_slices;
@@ -67,12 +69,16 @@ fn ask(kv: &dyn KvRead, query: &pb::Query) -> Ruling<Vec<u8>> {
         _ => read::session(kv, query.session)?.ok_or(Stop::Failed(pb::FailureCode::SessionLost))?.volume,
     };
     let view = View { kv, volume };
+    let nobody = pb::Creds { uid: u32::MAX, gid: u32::MAX, groups: Vec::new() };
+    let creds = query.creds.as_ref().unwrap_or(&nobody);
     Ok(match ask {
         Ask::Lookup(query) => lookup::answer(&view, query)?.encode_to_vec(),
         Ask::Getattr(query) => getattr::answer(&view, query)?.encode_to_vec(),
         Ask::Open(query) => open::answer(&view, query)?.encode_to_vec(),
         Ask::Readlink(query) => readlink::answer(&view, query)?.encode_to_vec(),
         Ask::Readdir(query) => readdir::answer(&view, query)?.encode_to_vec(),
+        Ask::GetXattr(query) => get_xattr::answer(&view, creds, query)?.encode_to_vec(),
+        Ask::ListXattr(query) => list_xattr::answer(&view, creds, query)?.encode_to_vec(),
         Ask::Statfs(query) => statfs::answer(&view, query)?.encode_to_vec(),
         Ask::ReadSlices(query) => read_slices::answer(&view, query)?.encode_to_vec(),
         Ask::DeletedSlices(query) => deleted_slices::answer(&view, query)?.encode_to_vec(),

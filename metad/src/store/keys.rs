@@ -23,6 +23,7 @@
 //!   vvvvvvvv 27 | ino u64 | session u64           HOLD          the session has this orphan open
 //!   vvvvvvvv 28 | session u64 | ino u64           SESSION_HOLD  the same, to be found from the session
 //!   vvvvvvvv 29 | slice id u64                    DELETED       nothing names it; its objects may be deleted
+//!   vvvvvvvv 2a | ino u64 | name                  XATTR         an extended attribute's value
 //! volume ffffffff is the store's own (see sled_image) and never part of the state.
 //! ```
 
@@ -51,6 +52,7 @@ pub mod kind {
     pub const HOLD: u8 = 0x27;
     pub const SESSION_HOLD: u8 = 0x28;
     pub const DELETED: u8 = 0x29;
+    pub const XATTR: u8 = 0x2a;
 }
 
 /// The cluster's own pseudo volume.
@@ -264,6 +266,17 @@ pub fn deleted(volume: u32, slice_id: u64) -> Key {
 }
 pub fn all_deleted(volume: u32) -> Key {
     Key::new(volume, kind::DELETED)
+}
+
+pub fn xattr(volume: u32, ino: u64, name: &[u8]) -> Key {
+    xattrs(volume, ino).with(name)
+}
+/// All extended attributes of an inode, by name.
+pub fn xattrs(volume: u32, ino: u64) -> Key {
+    Key::new(volume, kind::XATTR).with_u64(ino)
+}
+pub fn all_xattrs(volume: u32) -> Key {
+    Key::new(volume, kind::XATTR)
 }
 
 /// The integers that follow the prefix of `prefix_len` bytes in a stored key.

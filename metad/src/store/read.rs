@@ -4,7 +4,7 @@ use super::codec::Record;
 use super::inode_record::{Inode, SlicePiece};
 use super::keys::{self, Key};
 use super::records::{
-    Counters, Dentry, Session, SessionDetails, SessionRef, Settings, Slot, Stamp, Symlink, Usage, VolumeRef,
+    Counters, Dentry, Session, SessionDetails, SessionRef, Settings, Slot, Stamp, Symlink, Usage, VolumeRef, Xattr,
 };
 use super::{KvRead, StoreError};
 use holdfast_proto::pb;
@@ -70,6 +70,10 @@ pub fn dentry(view: &dyn KvRead, volume: u32, parent: u64, name: &[u8]) -> Resul
 
 pub fn symlink(view: &dyn KvRead, volume: u32, ino: u64) -> Result<Option<Symlink>, StoreError> {
     record(view, &keys::symlink(volume, ino))
+}
+
+pub fn xattr(view: &dyn KvRead, volume: u32, ino: u64, name: &[u8]) -> Result<Option<Xattr>, StoreError> {
+    record(view, &keys::xattr(volume, ino, name))
 }
 
 /// All live sessions, by id.

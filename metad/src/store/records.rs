@@ -301,6 +301,21 @@ impl Record for Symlink {
     }
 }
 
+/// Value of an extended attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Xattr(pub Bytes);
+
+impl Record for Xattr {
+    const KIND: u8 = kind::XATTR;
+    const SIZE_HINT: usize = 64;
+    fn write(&self, out: &mut Writer) {
+        out.rest(&self.0);
+    }
+    fn read(input: &mut Reader<'_>) -> Result<Self, StoreError> {
+        Ok(Xattr(Bytes::copy_from_slice(input.rest())))
+    }
+}
+
 /// A slice that nothing names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deleted {

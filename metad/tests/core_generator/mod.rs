@@ -108,9 +108,13 @@ impl Generator {
         }
     }
 
+    fn xattr_name(&mut self) -> Bytes {
+        Bytes::from_static(self.one_of(&["user.a", "user.b", "trusted.a", "security.a", "odd", ""]).as_bytes())
+    }
+
     fn op(&mut self, session: u64) -> Op {
         let (parent, name, mode) = (self.dir(), self.name(), self.mode());
-        match self.rng.random_range(0..100) {
+        match self.rng.random_range(0..108) {
             0..20 => pb::CreateOp { parent, name, mode, exclusive: self.id() == 0 }.into_wire(),
             20..30 => pb::MkdirOp { parent, name, mode }.into_wire(),
             30..33 => pb::MknodOp { parent, name, mode, kind: self.rng.random_range(0..9), rdev: 7 }.into_wire(),
@@ -130,7 +134,12 @@ impl Generator {
             }
             95..97 => pb::ReleaseOp { inos: (0..5).map(|_| self.ino()).collect() }.into_wire(),
             97..99 => pb::PurgeSlicesOp { slice_ids: (0..20).map(|n| session << 32 | n).collect() }.into_wire(),
-            _ => pb::CloseSessionOp {}.into_wire(),
+            99 => pb::CloseSessionOp {}.into_wire(),
+            100..106 => {
+                let (name, flags) = (self.xattr_name(), self.one_of(&[0, 0, 0, 1, 2, 3]));
+                pb::SetXattrOp { ino: self.ino(), name, value: self.name(), flags }.into_wire()
+            }
+            _ => pb::RemoveXattrOp { ino: self.ino(), name: self.xattr_name() }.into_wire(),
         }
     }
 
