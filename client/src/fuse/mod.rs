@@ -1,6 +1,7 @@
 //! fuse: a thin adapter between the kernel and vfs: decode, spawn, reply. No rule of the filesystem lives here.
 
 pub mod adapter;
+mod callbacks;
 pub mod control;
 pub mod drive;
 pub mod mount;

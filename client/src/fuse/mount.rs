@@ -1,7 +1,8 @@
 //! Mount: from a Vfs to a mounted directory, and back. Called by cli/mount.
 
 use crate::error::ClientError;
-use crate::fuse::adapter::{Adapter, REQUEST_BYTES_MAX};
+use crate::fuse::adapter::Adapter;
+use crate::fuse::callbacks::REQUEST_BYTES_MAX;
 use crate::fuse::drive::Runtimes;
 use crate::fuse::notify::KernelNotifier;
 use crate::fuse::options::MountOptions;
