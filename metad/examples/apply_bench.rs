@@ -51,7 +51,7 @@ impl<S: KvCommit> Load<'_, S> {
             self.apply(vec![pb::Mutation { op: Some(op), ..Default::default() }])?;
         }
         for n in 0..DIRS {
-            let op = pb::MkdirOp { parent: ROOT_INO, name: Bytes::from(format!("dir{n}")), mode: 0o755 };
+            let op = pb::MkdirOp { parent: ROOT_INO, name: Bytes::from(format!("dir{n}")), mode: 0o755, umask: 0 };
             let mutation = self.mutation(op.into_wire());
             self.apply(vec![mutation])?;
         }
@@ -130,7 +130,7 @@ fn bench(name: &str, store: &impl KvCommit, count: u64) -> Result<(), Box<dyn Er
     let file = |n: u64| (2 + n % DIRS, Bytes::from(format!("file-{n}")));
     let create = |n: u64| {
         let (parent, name) = file(n);
-        pb::CreateOp { parent, name, mode: 0o644, exclusive: true }.into_wire()
+        pb::CreateOp { parent, name, mode: 0o644, exclusive: true, umask: 0 }.into_wire()
     };
     let ino = |n: u64| 2 + DIRS + n;
     load.run("create, 1 an entry", half, 1, create)?;
@@ -143,7 +143,7 @@ fn bench(name: &str, store: &impl KvCommit, count: u64) -> Result<(), Box<dyn Er
             block_crc32c: vec![7],
             ..Default::default()
         };
-        pb::CommitWriteOp { ino: ino(n), slices: vec![slice] }.into_wire()
+        pb::CommitWriteOp { ino: ino(n), slices: vec![slice], kill_priv: false }.into_wire()
     })?;
     load.ask("lookup", half, |n| {
         let (parent, name) = file(n * 7919 % count);

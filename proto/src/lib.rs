@@ -1,12 +1,14 @@
 //! The contract of Holdfast: wire messages, and the pure domain rules that the client and metad share.
 //! Depends on nothing of ours. Called by everything.
 
+pub mod acl;
 pub mod errno;
 pub mod limits;
 pub mod name;
 pub mod op;
 mod redact;
 pub mod version;
+pub mod xattr;
 
 /// The generated wire messages, package `holdfast.v1`.
 #[allow(clippy::all, missing_docs)]

@@ -26,7 +26,7 @@ fn send(messages: Vec<Bytes>) -> Taken {
 }
 
 fn mkdir(name: &[u8]) -> pb::mutation::Op {
-    pb::mutation::Op::Mkdir(pb::MkdirOp { parent: 1, name: Bytes::copy_from_slice(name), mode: 0o755 })
+    pb::mutation::Op::Mkdir(pb::MkdirOp { parent: 1, name: Bytes::copy_from_slice(name), mode: 0o755, umask: 0 })
 }
 
 fn mutation(session: u64, slot: u32, seq: u64, op: Option<pb::mutation::Op>) -> Body {

@@ -16,6 +16,7 @@ macro_rules! on_both {
 }
 
 mod access;
+mod acl;
 mod create;
 mod flush;
 mod fsync;
@@ -33,6 +34,7 @@ mod readdir;
 mod readlink;
 mod rename;
 mod rmdir;
+mod set_id;
 mod setattr;
 mod setgid;
 mod sparse;
@@ -43,6 +45,7 @@ mod truncate;
 mod unlink;
 mod unlinked_open;
 mod write;
+mod xattr;
 
 const ALICE: u32 = 1001;
 const BOB: u32 = 1002;

@@ -3,6 +3,7 @@
 
 use crate::fs::{Fs, Kind, Result, SetTime, Stat};
 use crate::model::tree::UNKNOWN_TIME;
+use crate::model::xattrs::{self, SmallAcl};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::fmt::Debug;
@@ -30,6 +31,8 @@ pub enum Step {
     Write { path: String, offset: u64, len: usize, fill: u8 },
     Read { path: String, offset: u64, len: usize },
     Readdir(String),
+    SetXattr { path: String, name: &'static str, value: Vec<u8>, flags: u32 },
+    RemoveXattr { path: String, name: &'static str },
 }
 
 /// An endless stream of steps.
@@ -85,12 +88,33 @@ impl Steps {
         }
     }
 
+    fn xattr_step(&mut self, path: String) -> Step {
+        let name = ["user.a", "trusted.b"][self.random.random_range(0..2)];
+        let random = &mut self.random;
+        match random.random_range(0..8) {
+            0 => Step::RemoveXattr { path, name },
+            1 => Step::SetXattr { path, name: xattrs::CAPABILITY, value: xattrs::CAPS.to_vec(), flags: 0 },
+            2..5 => {
+                let mut perm = || random.random_range(0..8);
+                let acl = SmallAcl { owner: perm(), named: Some((perm(), perm())), group: perm(), other: perm() };
+                let named = acl.named.filter(|_| random.random_bool(0.7));
+                let name = [xattrs::ACCESS, xattrs::DEFAULT][random.random_range(0..2)];
+                Step::SetXattr { path, name, value: SmallAcl { named, ..acl }.encode(), flags: 0 }
+            }
+            _ => {
+                let value = vec![random.random(); random.random_range(0..40)];
+                Step::SetXattr { path, name, value, flags: [0, 0, 1, 2][random.random_range(0..4)] }
+            }
+        }
+    }
+
     fn attribute_step(&mut self) -> Step {
         let path = self.path();
-        match self.random.random_range(0..3) {
+        match self.random.random_range(0..6) {
             0 => Step::Chmod { path, mode: self.mode() },
             // chown(-1, -1) sends nothing that a server could see.
             1 => Step::Chown { path, uid: Some(self.random.random_range(0..5)), gid: self.id() },
+            2..5 => self.xattr_step(path),
             _ => match (self.time(), self.time()) {
                 // Linux answers this one without a look at the path.
                 (SetTime::Omit, SetTime::Omit) => Step::Utimens { path, atime: SetTime::Now, mtime: SetTime::Omit },
@@ -153,6 +177,8 @@ pub fn run(fs: &dyn Fs, step: &Step) -> Said {
         Step::Write { path, offset, len, fill } => said(fs.write(path, *offset, &filled(*len, *fill))),
         Step::Read { path, offset, len } => said(fs.read(path, *offset, *len)),
         Step::Readdir(path) => said(fs.readdir(path)),
+        Step::SetXattr { path, name, value, flags } => said(fs.set_xattr(path, name, value, *flags)),
+        Step::RemoveXattr { path, name } => said(fs.remove_xattr(path, name)),
     }
 }
 
@@ -201,6 +227,11 @@ fn compare_inode(model: &dyn Fs, real: &dyn Fs, path: &str) -> (u64, u64) {
     let expected = model.stat(path).expect("the model's own entry");
     let found = real.stat(path).unwrap_or_else(|errno| panic!("stat of {path:?}: errno {errno}"));
     assert_eq!(comparable(&found, &expected), comparable(&expected, &expected), "attributes of {path:?}");
+    let names = model.list_xattr(path).expect("the model's own entry");
+    assert_eq!(real.list_xattr(path).as_ref(), Ok(&names), "extended attributes of {path:?}");
+    for name in names {
+        assert_eq!(real.get_xattr(path, &name), model.get_xattr(path, &name), "attribute {name} of {path:?}");
+    }
     match expected.kind {
         Kind::File => {
             let len = usize::try_from(expected.size).expect("small files");

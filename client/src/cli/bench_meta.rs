@@ -267,7 +267,7 @@ fn renamed(number: u64) -> String {
 }
 
 async fn mkdir(meta: &MetaClient, parent: Ino, name: &str) -> Result<Ino, ClientError> {
-    let op = pb::MkdirOp { parent, name: name.to_owned().into(), mode: 0o700 };
+    let op = pb::MkdirOp { parent, name: name.to_owned().into(), mode: 0o700, umask: 0 };
     let answer = meta.mutate(&pb::Creds::default(), op).await?;
     Ok(answer.reply.attr.map_or(0, |attr| attr.ino))
 }
@@ -297,7 +297,7 @@ async fn remove_tree(meta: &Arc<MetaClient>, parent: Ino, ino: Ino, name: &str) 
 }
 
 async fn create(meta: Arc<MetaClient>, parent: Ino, name: String) -> Result<(), ClientError> {
-    let op = pb::CreateOp { parent, name: name.into(), mode: 0o600, exclusive: true };
+    let op = pb::CreateOp { parent, name: name.into(), mode: 0o600, exclusive: true, umask: 0 };
     meta.mutate(&pb::Creds::default(), op).await.map(drop)
 }
 

@@ -76,7 +76,7 @@ impl<M: MetaApi> Data<M> {
         let mut last = None;
         loop {
             let session = self.meta.session();
-            let batch = {
+            let (batch, kill_priv) = {
                 let mut state = inode.state.lock();
                 if state.dirty.has_foreign(through, session) {
                     let bytes = state.dirty.drop_foreign(session);
@@ -86,13 +86,13 @@ impl<M: MetaApi> Data<M> {
                     tracing::error!(ino = inode.ino, bytes, "the session was lost: data written under it is lost");
                     return Err(ClientError::SessionLost);
                 }
-                state.dirty.ready(through, COMMIT_SLICES_MAX, REQUEST_BYTES_MAX / 2)
+                (state.dirty.ready(through, COMMIT_SLICES_MAX, REQUEST_BYTES_MAX / 2), state.kill_priv)
             };
             if batch.seqs.is_empty() {
                 return Ok(last);
             }
             let Some(batch) = self.resolve_doubt(inode, batch).await? else { continue };
-            let op = pb::CommitWriteOp { ino: inode.ino, slices: batch.slices };
+            let op = pb::CommitWriteOp { ino: inode.ino, slices: batch.slices, kill_priv };
             match self.meta.mutate(&own_creds(), op).await {
                 Ok(answer) => last = self.committed(inode, &batch.seqs, answer.reply.attr).or(last),
                 Err(error) => return Err(self.commit_failed(inode, &batch.seqs, error).await),
@@ -107,6 +107,7 @@ impl<M: MetaApi> Data<M> {
             state.observe(attr);
         }
         state.dirty.remove(seqs);
+        state.kill_priv &= !state.dirty.is_empty();
         state.dirty_since = if state.dirty.is_empty() { None } else { Some(Instant::now()) };
         attr
     }

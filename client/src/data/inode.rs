@@ -33,6 +33,8 @@ pub struct State {
     pub dirty: Dirty,
     /// Since when something has been dirty.
     pub dirty_since: Option<Instant>,
+    /// Some of what is dirty was written without CAP_FSETID: the commit takes set-ID bits away.
+    pub kill_priv: bool,
     pub loss: Loss,
     /// Flushes under way: they commit by themselves.
     pub flushes: usize,
@@ -84,6 +86,7 @@ impl State {
             lists: HashMap::new(),
             dirty: Dirty::new(block_bytes),
             dirty_since: None,
+            kill_priv: false,
             loss: Loss::default(),
             flushes: 0,
             committing: false,

@@ -160,11 +160,22 @@ impl<M: MetaApi> Data<M> {
 
     /// Buffers `data` at `offset`; returns when it is taken, which waits while the buffers are full. Full blocks start to upload.
     pub async fn write(&self, file: &OpenFile, offset: u64, data: Bytes) -> Result<(), ClientError> {
+        self.write_by(file, offset, data, false).await
+    }
+
+    /// The same; with `kill_priv` the commit will take set-user-ID and set-group-ID away.
+    pub async fn write_by(
+        &self,
+        file: &OpenFile,
+        offset: u64,
+        data: Bytes,
+        kill_priv: bool,
+    ) -> Result<(), ClientError> {
         if data.is_empty() {
             return Ok(());
         }
         self.start_flusher();
-        self.take(&file.inode, offset, &data).await
+        self.take(&file.inode, offset, &data, kill_priv).await
     }
 
     /// Bytes [offset, offset + len), shorter at end of file, in pieces. Sees every write of this mount that returned before.

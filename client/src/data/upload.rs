@@ -22,7 +22,13 @@ const SLICE_COUNTER_MAX: u64 = u32::MAX as u64 - (1 << 20);
 
 impl<M: MetaApi> Data<M> {
     /// Takes `data` into memory. The caller has checked nothing.
-    pub(super) async fn take(&self, inode: &Arc<Inode>, offset: u64, data: &Bytes) -> Result<(), ClientError> {
+    pub(super) async fn take(
+        &self,
+        inode: &Arc<Inode>,
+        offset: u64,
+        data: &Bytes,
+        kill_priv: bool,
+    ) -> Result<(), ClientError> {
         let end = offset.checked_add(data.len() as u64).filter(|end| *end <= FILE_BYTES_MAX);
         end.ok_or(ClientError::Refused(FsErrno::FBig))?;
         if self.slice_next.load(Relaxed) > SLICE_COUNTER_MAX {
@@ -35,6 +41,7 @@ impl<M: MetaApi> Data<M> {
             let jobs = {
                 let mut state = inode.state.lock();
                 state.dirty_since.get_or_insert_with(Instant::now);
+                state.kill_priv |= kill_priv;
                 state.dirty.write(&part, bytes, memory, session, || self.slice_id(session))
             };
             self.start_uploads(inode, jobs);

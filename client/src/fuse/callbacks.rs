@@ -8,9 +8,10 @@ use crate::fuse::control;
 use crate::fuse::drive::Needs;
 use crate::fuse::reply;
 use crate::fuse::view::{View, open_flags, writable};
+use crate::fuse::xattr;
 use crate::meta::MetaApi;
 use crate::vfs::ops::statfs::STATFS_BLOCK_BYTES;
-use crate::vfs::{DirItem, Fh, FsUsage, Opened, Place, SetattrRequest, Vfs};
+use crate::vfs::{AskedMode, DirItem, Fh, FsUsage, Opened, Place, SetattrRequest, Vfs};
 use bytes::Bytes;
 use fuser::{Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig, OpenFlags, Request};
 use fuser::{
@@ -35,11 +36,15 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // Symbolic links never change, so their targets may stay in the page cache. FUSE_ATOMIC_O_TRUNC is not asked for: then
         // the kernel truncates by setattr, which orders it after local writes.
-        let mut wanted = InitFlags::FUSE_PARALLEL_DIROPS | InitFlags::FUSE_ASYNC_DIO | InitFlags::FUSE_CACHE_SYMLINKS;
+        // The umask is the server's: it does not count where a directory has a default ACL. With FUSE_HANDLE_KILLPRIV_V2 a write says
+        // whether set-ID bits go with it, and the kernel does not ask for file capabilities before each one.
+        let rules = InitFlags::FUSE_DONT_MASK | InitFlags::FUSE_POSIX_ACL | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
+        let mut wanted =
+            rules | InitFlags::FUSE_PARALLEL_DIROPS | InitFlags::FUSE_ASYNC_DIO | InitFlags::FUSE_CACHE_SYMLINKS;
         if self.view.ttl.any() {
             wanted |= InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO;
         }
-        // Each is a matter of speed; an older kernel goes without.
+        // An older kernel goes without: then it masks modes itself, knows no ACLs, and clears set-ID bits by setattr.
         let _ = config.add_capabilities(wanted & config.capabilities());
         let _ = config.set_max_background(BACKGROUND_MAX);
         let _ = config.set_max_write(REQUEST_BYTES_MAX);
@@ -91,7 +96,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     ) {
         let (caller, ino) = (caller(req), self.ino(ino));
         let (atime, mtime) = (atime.map(reply::set_time), mtime.map(reply::set_time));
-        let set = SetattrRequest { mode, uid, gid, size, atime, mtime, by_handle: fh.is_some() };
+        let set = SetattrRequest { mode, uid, gid, size, atime, mtime, by_handle: fh.is_some(), kill_priv: false };
         self.run(
             Needs::Data,
             "setattr",
@@ -107,24 +112,15 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         self.run(Needs::Names, "readlink", reply, move |vfs| async move { vfs.readlink(caller, ino).await }, done);
     }
 
-    fn mknod(
-        &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        _umask: u32,
-        rdev: u32,
-        reply: ReplyEntry,
-    ) {
-        let (caller, parent, name) = (caller(req), self.ino(parent), bytes(name));
-        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.mknod(caller, parent, name, mode, rdev).await };
+    fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
+        let (caller, parent, name, asked) = (caller(req), self.ino(parent), bytes(name), AskedMode { mode, umask });
+        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.mknod(caller, parent, name, asked, rdev).await };
         self.run(Needs::Names, "mknod", reply, work, View::entry);
     }
 
-    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        let (caller, parent, name) = (caller(req), self.ino(parent), bytes(name));
-        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.mkdir(caller, parent, name, mode).await };
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let (caller, parent, name, asked) = (caller(req), self.ino(parent), bytes(name), AskedMode { mode, umask });
+        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.mkdir(caller, parent, name, asked).await };
         self.run(Needs::Names, "mkdir", reply, work, View::entry);
     }
 
@@ -199,12 +195,12 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let (caller, parent, name) = (caller(req), self.ino(parent), bytes(name));
-        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.create(caller, parent, name, mode, flags).await };
+        let (caller, parent, name, asked) = (caller(req), self.ino(parent), bytes(name), AskedMode { mode, umask });
+        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.create(caller, parent, name, asked, flags).await };
         self.run(Needs::Names, "create", reply, work, move |view, reply, made| view.created(reply, made, flags));
     }
 
@@ -230,14 +226,16 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: fuser::WriteFlags,
+        write_flags: fuser::WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<fuser::LockOwner>,
         reply: ReplyWrite,
     ) {
         let (fh, data) = (Fh(fh.0), Bytes::copy_from_slice(data));
+        let kill_priv = write_flags.contains(fuser::WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.write(fh, offset, data, kill_priv).await };
         let done = |_: View, reply: ReplyWrite, written: u32| reply.written(written);
-        self.run(Needs::Data, "write", reply, move |vfs| async move { vfs.write(fh, offset, data).await }, done);
+        self.run(Needs::Data, "write", reply, work, done);
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _owner: fuser::LockOwner, reply: ReplyEmpty) {
@@ -344,20 +342,39 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         self.run(Needs::Data, "ioctl", reply, work, done);
     }
 
-    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
+    fn setxattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let (caller, ino, name, value) = (caller(req), self.ino(ino), bytes(name), Bytes::copy_from_slice(value));
+        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.set_xattr(caller, ino, name, value, flags as u32).await };
+        self.run(Needs::Names, "setxattr", reply, work, View::empty);
     }
 
-    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let (caller, ino, name) = (caller(req), self.ino(ino), bytes(name));
+        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.get_xattr(caller, ino, name).await };
+        let done = move |_: View, reply: ReplyXattr, value: Bytes| xattr::reply(reply, size, &value);
+        self.run(Needs::Names, "getxattr", reply, work, done);
     }
 
-    fn listxattr(&self, _: &Request, _: INodeNo, _: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let (caller, ino) = (caller(req), self.ino(ino));
+        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.list_xattr(caller, ino).await };
+        let done = move |_: View, reply: ReplyXattr, names: Vec<u8>| xattr::reply(reply, size, &names);
+        self.run(Needs::Names, "listxattr", reply, work, done);
     }
 
-    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (caller, ino, name) = (caller(req), self.ino(ino), bytes(name));
+        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.remove_xattr(caller, ino, name).await };
+        self.run(Needs::Names, "removexattr", reply, work, View::empty);
     }
 
     fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {

@@ -9,3 +9,4 @@ pub mod notify;
 pub mod options;
 pub mod reply;
 pub mod view;
+mod xattr;

@@ -33,7 +33,7 @@ async fn one_node() -> (Shared, Vec<Node>, Arc<MetaClient>) {
 }
 
 async fn mkdir(meta: &MetaClient, name: &'static str) -> Result<u64, ClientError> {
-    let op = pb::MkdirOp { parent: 1, name: name.into(), mode: 0o755 };
+    let op = pb::MkdirOp { parent: 1, name: name.into(), mode: 0o755, umask: 0 };
     let answer = meta.mutate(&pb::Creds::default(), op).await?;
     Ok(answer.reply.attr.map_or(0, |attr| attr.ino))
 }

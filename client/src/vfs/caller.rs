@@ -14,6 +14,26 @@ pub struct Caller {
     pub pid: u32,
 }
 
+/// Permission bits of what is to be made, and the bits that the caller's umask takes away where no default ACL says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskedMode {
+    pub mode: u32,
+    pub umask: u32,
+}
+
+impl AskedMode {
+    /// Only what is stored and what counts.
+    pub fn clean(self) -> AskedMode {
+        AskedMode { mode: self.mode & 0o7777, umask: self.umask & 0o777 }
+    }
+}
+
+impl From<u32> for AskedMode {
+    fn from(mode: u32) -> AskedMode {
+        AskedMode { mode, umask: 0 }
+    }
+}
+
 impl Caller {
     /// The mount itself: used for what the kernel has already allowed.
     pub const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };

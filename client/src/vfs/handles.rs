@@ -48,6 +48,8 @@ struct Opens {
     held: bool,
     /// Client's clock at the last write: what stat shows until a commit has brought the server's.
     written: Option<pb::TimeSpec>,
+    /// A write by somebody without CAP_FSETID has something to take away, as far as is known here.
+    set_id: bool,
 }
 
 /// Newest data version known of an inode, forgotten in two generations so that its size is bounded.
@@ -183,6 +185,19 @@ impl Handles {
 
     pub fn is_open(&self, ino: u64) -> bool {
         self.opens.lock().contains_key(&ino)
+    }
+
+    /// Notes whether an open inode has set-user-ID or set-group-ID.
+    pub fn note_set_id(&self, attr: &pb::Attr) {
+        if attr.kind() == pb::FileKind::Regular
+            && let Some(open) = self.opens.lock().get_mut(&attr.ino)
+        {
+            open.set_id = attr.mode & (libc::S_ISUID | libc::S_ISGID) != 0;
+        }
+    }
+
+    pub fn has_set_id(&self, ino: u64) -> bool {
+        self.opens.lock().get(&ino).is_some_and(|open| open.set_id)
     }
 
     pub fn wrote(&self, ino: u64, now: pb::TimeSpec) {

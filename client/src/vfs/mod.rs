@@ -8,13 +8,14 @@ pub mod handles;
 mod just_created;
 pub mod ops;
 pub mod pushes;
+mod recent;
 mod size_guard;
 #[cfg(test)]
 mod test_meta;
 #[cfg(test)]
 mod vfs_test;
 
-pub use caller::Caller;
+pub use caller::{AskedMode, Caller};
 pub use dir_stream::DirItem;
 pub use handles::{DirHandle, Fh, FileHandle};
 pub use ops::open::Opened;
@@ -32,6 +33,7 @@ use holdfast_proto::{FsErrno, Name, pb};
 use just_created::JustCreated;
 use parking_lot::Mutex;
 use pushes::KernelCache;
+use recent::Recent;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
@@ -60,6 +62,7 @@ pub struct Vfs<M: MetaApi> {
     pub(crate) handles: Handles,
     pub(crate) creates: Creates,
     pub(crate) just_created: JustCreated,
+    pub(crate) recent: Recent,
     pub(crate) config: VfsConfig,
     kernel: OnceLock<Box<dyn KernelCache>>,
     /// Held orphans that were closed for the last time, on their way to `pushes::run`.
@@ -76,6 +79,7 @@ impl<M: MetaApi> Vfs<M> {
             handles: Handles::default(),
             creates: Creates::default(),
             just_created: JustCreated::default(),
+            recent: Recent::default(),
             config,
             kernel: OnceLock::new(),
             released,

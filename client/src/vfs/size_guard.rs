@@ -6,6 +6,7 @@ use crate::error::ClientError;
 use crate::meta::MetaApi;
 use crate::vfs::{Caller, Vfs, attr_of};
 use holdfast_proto::pb::{self, FileKind};
+use std::time::Instant;
 
 impl<M: MetaApi> Vfs<M> {
     /// Attributes of `ino`, fresh, with local writes counted.
@@ -29,6 +30,7 @@ impl<M: MetaApi> Vfs<M> {
 
     /// None for attributes that the server read before a commit which this mount knows of.
     fn admit_attr(&self, mut attr: pb::Attr) -> Option<pb::Attr> {
+        self.saw(&attr);
         if attr.kind() != FileKind::Regular {
             return Some(attr);
         }
@@ -42,6 +44,12 @@ impl<M: MetaApi> Vfs<M> {
         let overtaken =
             known.is_some_and(|known| known > attr.data_version) || self.handles.overtaken(attr.ino, attr.data_version);
         (!overtaken).then_some(attr)
+    }
+
+    /// What attributes say beside what stat shows: attributes that are not there, and bits that a write takes away.
+    pub(crate) fn saw(&self, attr: &pb::Attr) {
+        self.recent.saw(attr, Instant::now());
+        self.handles.note_set_id(attr);
     }
 
     /// Puts size and times of uncommitted writes in; false if there are none.

@@ -180,7 +180,7 @@ async fn an_orphan_question_waits_for_creates_under_way() {
     let vfs = vfs(&meta, VfsConfig::default());
     let pushes = tokio::spawn(pushes::run(vfs.clone()));
     let question = pb::OrphanQuestion { through_index: 5, inos: vec![9] };
-    let create = vfs.create(Caller::ROOT, 1, Bytes::from_static(b"f"), 0o644, libc::O_RDWR);
+    let create = vfs.create(Caller::ROOT, 1, Bytes::from_static(b"f"), 0o644.into(), libc::O_RDWR);
     let question = pb::Push { event: Some(pb::push::Event::Orphaned(question)) };
     // The question arrives while the reply of the create, which made inode 9, is on its way.
     let (created, ()) = tokio::join!(create, async { meta.push.send(question).expect("pushes") });
@@ -221,9 +221,9 @@ async fn a_read_only_mount_asks_nobody_before_it_refuses() {
     let (root, name) = (Caller::ROOT, || Bytes::from_static(b"f"));
     let place = || Place { parent: 1, name: name() };
     let refused = Err(ClientError::Refused(FsErrno::ROFs));
-    assert_eq!(vfs.mkdir(root, 1, name(), 0).await.map(drop), refused);
-    assert_eq!(vfs.create(root, 1, name(), 0, 0).await.map(drop), refused);
-    assert_eq!(vfs.mknod(root, 1, name(), 0, 0).await.map(drop), refused);
+    assert_eq!(vfs.mkdir(root, 1, name(), 0.into()).await.map(drop), refused);
+    assert_eq!(vfs.create(root, 1, name(), 0.into(), 0).await.map(drop), refused);
+    assert_eq!(vfs.mknod(root, 1, name(), 0.into(), 0).await.map(drop), refused);
     assert_eq!(vfs.symlink(root, 1, name(), name()).await.map(drop), refused);
     assert_eq!(vfs.link(root, 1, 1, name()).await.map(drop), refused);
     assert_eq!(vfs.unlink(root, 1, name()).await, refused);
@@ -241,7 +241,7 @@ async fn bounds_are_checked_before_anybody_is_asked() {
     let (root, long) = (Caller::ROOT, || Bytes::from(vec![b'n'; 256]));
     let too_long = Err(ClientError::Refused(FsErrno::NameTooLong));
     assert_eq!(vfs.lookup(root, 1, long()).await.map(drop), too_long);
-    assert_eq!(vfs.create(root, 1, long(), 0, 0).await.map(drop), too_long);
+    assert_eq!(vfs.create(root, 1, long(), 0.into(), 0).await.map(drop), too_long);
     assert_eq!(vfs.symlink(root, 1, Bytes::from_static(b"l"), Bytes::from(vec![b't'; 4096])).await.map(drop), too_long);
     let huge = SetattrRequest { size: Some(u64::MAX), ..SetattrRequest::default() };
     assert_eq!(vfs.setattr(root, 1, huge).await.map(drop), Err(FsErrno::FBig.into()));
@@ -259,9 +259,9 @@ async fn a_create_that_found_a_file_checks_what_the_kernel_could_not() {
     let meta = FakeMeta::new(move |_| say(&existing));
     let vfs = vfs(&meta, VfsConfig::default());
     let stranger = Caller { uid: 6, gid: 6, pid: 0 };
-    let refused = vfs.create(stranger, 1, Bytes::from_static(b"f"), 0o644, libc::O_WRONLY).await;
+    let refused = vfs.create(stranger, 1, Bytes::from_static(b"f"), 0o644.into(), libc::O_WRONLY).await;
     assert_eq!(refused.map(drop), Err(FsErrno::Access.into()));
     assert!(!vfs.handles.is_open(7), "a refused open is not counted");
     let owner = Caller { uid: 5, gid: 5, pid: 0 };
-    assert!(vfs.create(owner, 1, Bytes::from_static(b"f"), 0o644, libc::O_WRONLY).await.is_ok());
+    assert!(vfs.create(owner, 1, Bytes::from_static(b"f"), 0o644.into(), libc::O_WRONLY).await.is_ok());
 }

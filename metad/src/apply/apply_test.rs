@@ -10,7 +10,7 @@ use prost::Message;
 
 fn create(name: &str) -> Op {
     let name = Bytes::copy_from_slice(name.as_bytes());
-    pb::CreateOp { parent: ROOT_INO, name, mode: 0o600, exclusive: true }.into_wire()
+    pb::CreateOp { parent: ROOT_INO, name, mode: 0o600, exclusive: true, umask: 0 }.into_wire()
 }
 
 fn format(name: &str, uuid: u8) -> Op {

@@ -3,7 +3,7 @@
 
 use super::context::{Context, Ruling};
 use super::inode::{self, S_ISVTX};
-use super::{orphan, quota};
+use super::{acl, orphan, quota};
 use crate::store::inode_record::Inode;
 use crate::store::records::Dentry;
 use crate::store::{KvRead, StoreError, keys, read, txn::Txn};
@@ -77,18 +77,28 @@ pub fn is_above(view: &dyn KvRead, cx: &Context<'_>, ino: u64, dir: &Inode) -> R
     Err(StoreError::Damaged { what: "directory tree", detail: format!("no root above inode {}", dir.ino) })
 }
 
+/// What is asked for.
+pub struct NewInode {
+    pub kind: FileKind,
+    pub mode: u32,
+    /// Counts where the directory has no default ACL.
+    pub umask: u32,
+}
+
 /// Makes a new inode under a name that is known to be free, and answers with it. `shape` gives it what belongs to its kind alone.
 /// ENOSPC where the volume may have no more inodes; then nothing is written.
 pub fn add_new(
     txn: &mut Txn<'_>,
     cx: &mut Context<'_>,
     (dir, name): (&mut Inode, &Name),
-    (kind, mode): (FileKind, u32),
+    new: NewInode,
     shape: impl FnOnce(&mut Txn<'_>, &mut Inode),
 ) -> Ruling<pb::EntryReply> {
     let mut usage = read::usage(txn, cx.volume)?;
     quota::check_inode(&usage)?;
-    let mut child = inode::new_child(cx, &mut usage, dir, kind, mode);
+    let inherited = acl::inherited(txn, cx, dir, new.kind, (new.mode, new.umask))?;
+    let mut child = inode::new_child(cx, &mut usage, dir, new.kind, inherited.mode);
+    inherited.put(txn, cx, &mut child);
     shape(txn, &mut child);
     txn.put(&keys::usage(cx.volume), &usage);
     inode::save(txn, cx, &child);

@@ -59,6 +59,7 @@ pub fn new_child(cx: &Context<'_>, usage: &mut Usage, parent: &Inode, kind: File
         parent: if kind == FileKind::Directory { parent.ino } else { 0 },
         entries: 0,
         orphaned_at: 0,
+        xattrs: 0,
     }
 }
 

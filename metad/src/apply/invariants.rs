@@ -2,10 +2,11 @@
 
 use crate::store::codec::Record;
 use crate::store::inode_record::Inode;
-use crate::store::records::{Dentry, Usage, VolumeRef};
+use crate::store::records::{Dentry, Usage, VolumeRef, Xattr};
 use crate::store::{KvRead, StoreError, keys, read};
+use holdfast_proto::acl::Acl;
 use holdfast_proto::limits::CHUNK_BYTES;
-use holdfast_proto::{ROOT_INO, pb::FileKind};
+use holdfast_proto::{ROOT_INO, pb::FileKind, xattr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -105,12 +106,32 @@ impl VolumeState {
             state.expect(state.is_kind(ino, FileKind::Symlink), || format!("a target without its symlink {ino}"));
             Ok(())
         })?;
-        each(view, &keys::all_xattrs(volume), |key, _| {
+        state.check_xattrs(view)?;
+        Ok(state)
+    }
+
+    /// Every attribute has its inode, whose marks say which there are; an ACL says what the mode says.
+    fn check_xattrs(&mut self, view: &dyn KvRead) -> Result<(), StoreError> {
+        let mut marks: BTreeMap<u64, u32> = BTreeMap::new();
+        each(view, &keys::all_xattrs(self.volume), |key, value| {
             let ino = keys::tail_u64(key, keys::HEAD_BYTES)?;
-            state.expect(state.inodes.contains_key(&ino), || format!("an extended attribute without its inode {ino}"));
+            let name = key.get(keys::HEAD_BYTES + 8..).unwrap_or_default();
+            *marks.entry(ino).or_default() |= xattr::marks_of(name);
+            let Some(mode) = self.inodes.get(&ino).map(|inode| inode.mode) else {
+                self.problems.push(format!("an extended attribute without its inode {ino}"));
+                return Ok(());
+            };
+            if name == xattr::ACL_ACCESS {
+                let acl = Acl::parse(&Xattr::decode(value)?.0).ok().flatten();
+                let agrees = acl.is_some_and(|acl| acl.mode_bits() == mode & 0o777 && !acl.is_mode());
+                self.expect(agrees, || format!("the ACL of inode {ino} does not agree with its mode {mode:o}"));
+            }
             Ok(())
         })?;
-        Ok(state)
+        let said: BTreeMap<u64, u32> =
+            self.inodes.values().filter(|inode| inode.xattrs != 0).map(|inode| (inode.ino, inode.xattrs)).collect();
+        self.expect(said == marks, || format!("inodes are marked {said:?}, their attributes are {marks:?}"));
+        Ok(())
     }
 
     fn is_kind(&self, ino: u64, kind: FileKind) -> bool {

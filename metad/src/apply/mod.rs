@@ -8,6 +8,7 @@ use dedup::Seen;
 use holdfast_proto::pb::mutation::Op;
 use holdfast_proto::{FsErrno, limits, pb};
 
+mod acl;
 pub mod context;
 mod dedup;
 mod dir;

@@ -145,20 +145,20 @@ impl TestFs {
     }
 
     pub fn create_at(&mut self, parent: u64, name: &str, mode: u32, exclusive: bool) -> Answer<pb::EntryReply> {
-        self.mutate(pb::CreateOp { parent, name: Bytes::copy_from_slice(name.as_bytes()), mode, exclusive })
+        self.mutate(pb::CreateOp { parent, name: Bytes::copy_from_slice(name.as_bytes()), mode, exclusive, umask: 0 })
     }
     pub fn create(&mut self, name: &str, mode: u32) -> Answer<Stat> {
         entry(self.create_at(ROOT_INO, name, mode, true))
     }
     pub fn mkdir_at(&mut self, parent: u64, name: &str, mode: u32) -> Answer<Stat> {
-        entry(self.mutate(pb::MkdirOp { parent, name: Bytes::copy_from_slice(name.as_bytes()), mode }))
+        entry(self.mutate(pb::MkdirOp { parent, name: Bytes::copy_from_slice(name.as_bytes()), mode, umask: 0 }))
     }
     pub fn mkdir(&mut self, name: &str, mode: u32) -> Answer<Stat> {
         self.mkdir_at(ROOT_INO, name, mode)
     }
     pub fn mknod(&mut self, name: &str, kind: FileKind, rdev: u32) -> Answer<Stat> {
         let name = Bytes::copy_from_slice(name.as_bytes());
-        entry(self.mutate(pb::MknodOp { parent: ROOT_INO, name, mode: 0o600, kind: kind.into(), rdev }))
+        entry(self.mutate(pb::MknodOp { parent: ROOT_INO, name, mode: 0o600, kind: kind.into(), rdev, umask: 0 }))
     }
     pub fn symlink(&mut self, name: &str, target: &str) -> Answer<Stat> {
         let (name, target) = (Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(target.as_bytes()));
@@ -230,7 +230,7 @@ impl TestFs {
         }
     }
     pub fn commit(&mut self, ino: u64, slices: Vec<pb::Slice>) -> Answer<Stat> {
-        entry(self.mutate(pb::CommitWriteOp { ino, slices }))
+        entry(self.mutate(pb::CommitWriteOp { ino, slices, kill_priv: self.creds.uid != 0 }))
     }
     pub fn write(&mut self, ino: u64, offset: u64, len: u32) -> Answer<Stat> {
         let slice = self.slice(offset, len);

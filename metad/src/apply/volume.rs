@@ -39,6 +39,7 @@ pub fn write_new(txn: &mut Txn<'_>, cx: &Context<'_>, settings: &pb::VolumeSetti
         parent: ROOT_INO,
         entries: 0,
         orphaned_at: 0,
+        xattrs: 0,
     };
     let usage = Usage {
         next_ino: ROOT_INO + 1,

@@ -7,21 +7,28 @@ use crate::store::records::Xattr;
 use crate::store::{KvRead, StoreError, keys, read, txn::Txn};
 use bytes::Bytes;
 use holdfast_proto::limits::XATTR_NAME_BYTES_MAX;
+use holdfast_proto::xattr::{ACL_ACCESS, ACL_DEFAULT, CAPABILITY, mark, marks_of};
 use holdfast_proto::{FsErrno, pb};
 use std::ops::ControlFlow;
 
 /// What root alone may see and change.
 const TRUSTED: &[u8] = b"trusted.";
 const USER: &[u8] = b"user.";
-const NAMESPACES: [&[u8]; 4] = [USER, TRUSTED, b"security.", b"system."];
+const NAMESPACES: [&[u8]; 3] = [USER, TRUSTED, b"security."];
 
 /// ERANGE for a name that is too short or too long, EOPNOTSUPP for one of no namespace, or with nothing behind it.
 pub fn check_name(name: &[u8]) -> Ruling<()> {
     if name.is_empty() || name.len() > XATTR_NAME_BYTES_MAX {
         return Err(FsErrno::Range.into());
     }
-    let known = NAMESPACES.iter().any(|namespace| name.len() > namespace.len() && name.starts_with(namespace));
+    let known =
+        is_acl(name) || NAMESPACES.iter().any(|namespace| name.len() > namespace.len() && name.starts_with(namespace));
     if known && !name.contains(&0) { Ok(()) } else { Err(FsErrno::OpNotSupp.into()) }
+}
+
+/// The two of the system namespace.
+pub fn is_acl(name: &[u8]) -> bool {
+    name == ACL_ACCESS || name == ACL_DEFAULT
 }
 
 /// Whether the caller may know that there is such a name.
@@ -52,6 +59,24 @@ pub fn names(view: &dyn KvRead, volume: u32, ino: u64) -> Result<Vec<Bytes>, Sto
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(names)
+}
+
+/// Writes an attribute and marks the inode; the caller saves it.
+pub fn put(txn: &mut Txn<'_>, volume: u32, inode: &mut Inode, name: &[u8], value: Bytes) {
+    txn.put(&keys::xattr(volume, inode.ino, name), &Xattr(value));
+    inode.xattrs |= marks_of(name);
+}
+
+/// Takes one away, and its marks; the caller saves the inode.
+pub fn remove(txn: &mut Txn<'_>, volume: u32, inode: &mut Inode, name: &[u8]) -> Result<(), StoreError> {
+    txn.delete(&keys::xattr(volume, inode.ino, name));
+    inode.xattrs = names(txn, volume, inode.ino)?.iter().fold(0, |marks, name| marks | marks_of(name));
+    Ok(())
+}
+
+/// A change of data or owner takes file capabilities away, also root's (capabilities(7)); the caller saves the inode.
+pub fn drop_capability(txn: &mut Txn<'_>, volume: u32, inode: &mut Inode) -> Result<(), StoreError> {
+    if inode.xattrs & mark::CAPABILITY == 0 { Ok(()) } else { remove(txn, volume, inode, CAPABILITY) }
 }
 
 /// Goes with its inode.

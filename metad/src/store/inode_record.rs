@@ -35,6 +35,8 @@ pub struct Inode {
     pub entries: u64,
     /// Log index at which it lost its last name; 0 while it has one.
     pub orphaned_at: u64,
+    /// Which extended attributes it has: bits of `holdfast_proto::xattr::mark`.
+    pub xattrs: u32,
 }
 
 impl Inode {
@@ -72,6 +74,7 @@ impl Inode {
             btime: Some(self.btime.into()),
             data_version: self.data_version,
             parent: if self.is_dir() { self.parent } else { 0 },
+            xattrs: self.xattrs,
         }
     }
 
@@ -93,7 +96,7 @@ fn read_stamp(input: &mut Reader<'_>) -> Result<Stamp, StoreError> {
 
 impl Record for Inode {
     const KIND: u8 = kind::INODE;
-    const SIZE_HINT: usize = 1 + 20 + 8 + 48 + 40;
+    const SIZE_HINT: usize = 1 + 20 + 8 + 48 + 40 + 4;
 
     fn write(&self, out: &mut Writer) {
         out.u8(self.kind as i32 as u8);
@@ -106,6 +109,10 @@ impl Record for Inode {
         }
         for field in [self.generation, self.data_version, self.parent, self.entries, self.orphaned_at] {
             out.u64(field);
+        }
+        // Not written where there is nothing to say: the record of a plain inode is as it always was.
+        if self.xattrs != 0 {
+            out.u32(self.xattrs);
         }
     }
 
@@ -128,6 +135,7 @@ impl Record for Inode {
             parent: input.u64()?,
             entries: input.u64()?,
             orphaned_at: input.u64()?,
+            xattrs: if input.is_empty() { 0 } else { input.u32()? },
         })
     }
 }
@@ -231,6 +239,7 @@ mod tests {
             parent: 13,
             entries: 14,
             orphaned_at: 15,
+            xattrs: 3,
         }
     }
 
@@ -249,6 +258,7 @@ mod tests {
     #[test]
     fn every_record_survives_its_encoding_and_refuses_newer_versions() {
         round_trip(&inode());
+        round_trip(&Inode { xattrs: 0, ..inode() });
         round_trip(&Stamp { sec: -1, nsec: 999 });
         round_trip(&Counters { next_session: 9, next_volume: 2 });
         round_trip(&VolumeRef(7));

@@ -109,15 +109,41 @@ impl Generator {
     }
 
     fn xattr_name(&mut self) -> Bytes {
-        Bytes::from_static(self.one_of(&["user.a", "user.b", "trusted.a", "security.a", "odd", ""]).as_bytes())
+        let names = ["user.a", "user.b", "trusted.a", "security.a", "security.capability", "odd", ""];
+        let acls = ["system.posix_acl_access", "system.posix_acl_default"];
+        Bytes::from_static(if self.id() == 0 { self.one_of(&names) } else { self.one_of(&acls) }.as_bytes())
+    }
+
+    /// An ACL, mostly a valid one: owner, [user], owning group, [mask], other.
+    fn acl(&mut self) -> Bytes {
+        let entry = |tag: u16, perm: u32, id: u32| -> Vec<u8> {
+            [&tag.to_le_bytes()[..], &(perm as u16).to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        let perm = |model: &mut Self| model.rng.random_range(0..8);
+        let mut acl = 2u32.to_le_bytes().to_vec();
+        let (names_user, has_mask) = self.one_of(&[(true, true), (false, true), (false, false), (true, false)]);
+        acl.extend(entry(0x01, perm(self), u32::MAX));
+        if names_user {
+            acl.extend(entry(0x02, perm(self), self.id()));
+        }
+        acl.extend(entry(0x04, perm(self), u32::MAX));
+        if has_mask {
+            acl.extend(entry(0x10, perm(self), u32::MAX));
+        }
+        acl.extend(entry(0x20, perm(self), u32::MAX));
+        acl.into()
     }
 
     fn op(&mut self, session: u64) -> Op {
         let (parent, name, mode) = (self.dir(), self.name(), self.mode());
         match self.rng.random_range(0..108) {
-            0..20 => pb::CreateOp { parent, name, mode, exclusive: self.id() == 0 }.into_wire(),
-            20..30 => pb::MkdirOp { parent, name, mode }.into_wire(),
-            30..33 => pb::MknodOp { parent, name, mode, kind: self.rng.random_range(0..9), rdev: 7 }.into_wire(),
+            0..20 => {
+                pb::CreateOp { parent, name, mode, exclusive: self.id() == 0, umask: self.id() as u32 }.into_wire()
+            }
+            20..30 => pb::MkdirOp { parent, name, mode, umask: self.id() as u32 }.into_wire(),
+            30..33 => {
+                pb::MknodOp { parent, name, mode, kind: self.rng.random_range(0..9), rdev: 7, umask: 0 }.into_wire()
+            }
             33..36 => pb::SymlinkOp { parent, name, target: self.name() }.into_wire(),
             36..42 => pb::LinkOp { ino: self.ino(), new_parent: parent, new_name: name }.into_wire(),
             42..50 => pb::UnlinkOp { parent, name }.into_wire(),
@@ -137,7 +163,8 @@ impl Generator {
             99 => pb::CloseSessionOp {}.into_wire(),
             100..106 => {
                 let (name, flags) = (self.xattr_name(), self.one_of(&[0, 0, 0, 1, 2, 3]));
-                pb::SetXattrOp { ino: self.ino(), name, value: self.name(), flags }.into_wire()
+                let value = if name.starts_with(b"system") { self.acl() } else { self.name() };
+                pb::SetXattrOp { ino: self.ino(), name, value, flags }.into_wire()
             }
             _ => pb::RemoveXattrOp { ino: self.ino(), name: self.xattr_name() }.into_wire(),
         }
@@ -157,13 +184,14 @@ impl Generator {
             atime: self.some(time),
             mtime: self.some(time),
             by_handle: self.id() == 0,
+            kill_priv: self.id() == 0,
         }
     }
 
     fn commit_write(&mut self, session: u64) -> pb::CommitWriteOp {
         let count = self.rng.random_range(0..4);
         let slices = (0..count).map(|_| self.slice(session)).collect();
-        pb::CommitWriteOp { ino: self.ino(), slices }
+        pb::CommitWriteOp { ino: self.ino(), slices, kill_priv: self.id() == 0 }
     }
 
     fn slice(&mut self, session: u64) -> pb::Slice {

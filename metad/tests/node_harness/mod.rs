@@ -426,7 +426,7 @@ pub fn open_session(volume: &str, uuid: u128) -> pb::Mutation {
 }
 
 pub fn mkdir(session: u64, slot: u32, seq: u64, name: &str) -> pb::Mutation {
-    let op = pb::MkdirOp { parent: 1, name: name.as_bytes().to_vec().into(), mode: 0o755 };
+    let op = pb::MkdirOp { parent: 1, name: name.as_bytes().to_vec().into(), mode: 0o755, umask: 0 };
     pb::Mutation {
         session,
         slot,

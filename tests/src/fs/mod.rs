@@ -98,6 +98,12 @@ pub trait Fs {
     fn write(&self, path: &str, offset: u64, data: &[u8]) -> Result<()>;
     /// Opens, reads at `offset`, closes.
     fn read(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>>;
+    /// lsetxattr(2): XATTR_CREATE 1, XATTR_REPLACE 2.
+    fn set_xattr(&self, path: &str, name: &str, value: &[u8], flags: u32) -> Result<()>;
+    fn get_xattr(&self, path: &str, name: &str) -> Result<Vec<u8>>;
+    /// Sorted.
+    fn list_xattr(&self, path: &str) -> Result<Vec<String>>;
+    fn remove_xattr(&self, path: &str, name: &str) -> Result<()>;
     /// Names and kinds, sorted by name, without "." and "..".
     fn readdir(&self, path: &str) -> Result<Vec<(String, Kind)>>;
     /// Number of inodes in use.

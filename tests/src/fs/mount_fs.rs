@@ -51,6 +51,23 @@ fn errno(error: Error) -> i32 {
     }
 }
 
+fn c_name(name: &str) -> CString {
+    CString::new(name).expect("no NUL in a test's name")
+}
+
+/// Asks for the size, then for so many bytes: how getxattr(2) and listxattr(2) are meant to be called.
+fn sized(call: impl Fn(*mut u8, usize) -> isize) -> std::io::Result<Vec<u8>> {
+    let room = call(std::ptr::null_mut(), 0);
+    check(room as i64)?;
+    let mut bytes = vec![0; room as usize];
+    if room > 0 {
+        let len = call(bytes.as_mut_ptr(), bytes.len());
+        check(len as i64)?;
+        bytes.truncate(len as usize);
+    }
+    Ok(bytes)
+}
+
 fn check(result: i64) -> std::io::Result<()> {
     if result < 0 { Err(Error::last_os_error()) } else { Ok(()) }
 }
@@ -241,6 +258,38 @@ impl Fs for MountFs {
             data.truncate(done);
             Ok(data)
         })
+    }
+
+    fn set_xattr(&self, path: &str, name: &str, value: &[u8], flags: u32) -> Result<()> {
+        let (path, name) = (self.c_path(path), c_name(name));
+        let (bytes, len) = (value.as_ptr() as usize, value.len());
+        // SAFETY: valid C strings, and `len` bytes that outlive the call.
+        self.act(|| {
+            check(unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), bytes as _, len, flags as i32) }.into())
+        })
+    }
+
+    fn get_xattr(&self, path: &str, name: &str) -> Result<Vec<u8>> {
+        let (path, name) = (self.c_path(path), c_name(name));
+        // SAFETY: valid C strings, and a buffer of the size that is given; none at size 0.
+        self.act(|| sized(|buffer, room| unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), buffer.cast(), room) }))
+    }
+
+    fn list_xattr(&self, path: &str) -> Result<Vec<String>> {
+        let path = self.c_path(path);
+        // SAFETY: a valid C string, and a buffer of the size that is given; none at size 0.
+        let list =
+            self.act(|| sized(|buffer, room| unsafe { libc::llistxattr(path.as_ptr(), buffer.cast(), room) }))?;
+        let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        let mut names: Vec<_> = names.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn remove_xattr(&self, path: &str, name: &str) -> Result<()> {
+        let (path, name) = (self.c_path(path), c_name(name));
+        // SAFETY: valid C strings.
+        self.act(|| check(unsafe { libc::lremovexattr(path.as_ptr(), name.as_ptr()) }.into()))
     }
 
     fn readdir(&self, path: &str) -> Result<Vec<(String, Kind)>> {

@@ -158,7 +158,7 @@ impl<M: MetaApi> Fs for OpsFs<M> {
             Ok(attr) if kind_of(&attr) == Kind::Dir => Err(libc::EISDIR),
             Ok(attr) if kind_of(&attr) == Kind::Symlink => Err(libc::ELOOP),
             Ok(attr) => self.query(pb::OpenQuery { ino: attr.ino }).map(|_| ()),
-            Err(libc::ENOENT) => self.mutate(pb::CreateOp { parent, name, mode, exclusive }).map(|_| ()),
+            Err(libc::ENOENT) => self.mutate(pb::CreateOp { parent, name, mode, exclusive, umask: 0 }).map(|_| ()),
             Err(other) => Err(other),
         }
     }
@@ -169,12 +169,12 @@ impl<M: MetaApi> Fs for OpsFs<M> {
 
     fn mkdir(&self, path: &str, mode: u32) -> Result<()> {
         let (parent, name, _) = self.place(path)?;
-        self.mutate(pb::MkdirOp { parent, name, mode }).map(|_| ())
+        self.mutate(pb::MkdirOp { parent, name, mode, umask: 0 }).map(|_| ())
     }
 
     fn mknod(&self, path: &str, kind: Kind, mode: u32, rdev: u32) -> Result<()> {
         let (parent, name, _) = self.place(path)?;
-        self.mutate(pb::MknodOp { parent, name, mode, kind: kind_to_wire(kind).into(), rdev }).map(|_| ())
+        self.mutate(pb::MknodOp { parent, name, mode, kind: kind_to_wire(kind).into(), rdev, umask: 0 }).map(|_| ())
     }
 
     fn symlink(&self, target: &str, path: &str) -> Result<()> {
@@ -259,7 +259,7 @@ impl<M: MetaApi> Fs for OpsFs<M> {
         let attr = self.opened(path, true)?;
         let file = self.data.open(&attr);
         runtime().block_on(async {
-            let result = self.data.write(&file, offset, Bytes::copy_from_slice(data)).await;
+            let result = self.data.write_by(&file, offset, Bytes::copy_from_slice(data), self.user.uid != 0).await;
             let flushed = self.data.flush(&file).await;
             self.data.release(file).await;
             result.and(flushed.map(|_| ())).map_err(errno)
@@ -277,6 +277,28 @@ impl<M: MetaApi> Fs for OpsFs<M> {
             self.data.release(file).await;
             result.map(|pieces| pieces.concat()).map_err(errno)
         })
+    }
+
+    fn set_xattr(&self, path: &str, name: &str, value: &[u8], flags: u32) -> Result<()> {
+        let ino = self.walk(path)?.ino;
+        let (name, value) = (Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value));
+        self.mutate(pb::SetXattrOp { ino, name, value, flags }).map(|_| ())
+    }
+
+    fn get_xattr(&self, path: &str, name: &str) -> Result<Vec<u8>> {
+        let ino = self.walk(path)?.ino;
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        Ok(self.query(pb::GetXattrQuery { ino, name })?.value.to_vec())
+    }
+
+    fn list_xattr(&self, path: &str) -> Result<Vec<String>> {
+        let names = self.query(pb::ListXattrQuery { ino: self.walk(path)?.ino })?.names;
+        Ok(names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect())
+    }
+
+    fn remove_xattr(&self, path: &str, name: &str) -> Result<()> {
+        let ino = self.walk(path)?.ino;
+        self.mutate(pb::RemoveXattrOp { ino, name: Bytes::copy_from_slice(name.as_bytes()) }).map(|_| ())
     }
 
     fn readdir(&self, path: &str) -> Result<Vec<(String, Kind)>> {

@@ -2,6 +2,7 @@
 //! can hold it against a real one, call by call. Links are taken to dangle: a path through one is ENOENT.
 
 use super::bytes::SparseBytes;
+use super::xattrs::{ACCESS, DEFAULT, SmallAcl, Xattrs};
 use crate::fs::{Fs, Kind, Result, SetTime, Stat, Time, User, split};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ struct Inode {
     parent: u64,
     target: String,
     bytes: SparseBytes,
+    xattrs: Xattrs,
     /// Set by utimens and not changed by the server's clock since.
     atime: Option<Time>,
     mtime: Option<Time>,
@@ -55,6 +57,7 @@ fn inode(kind: Kind, mode: u32) -> Inode {
         parent: ROOT,
         target: String::new(),
         bytes: SparseBytes::default(),
+        xattrs: Xattrs::default(),
         atime: None,
         mtime: None,
     }
@@ -117,6 +120,7 @@ impl Tree {
                 new.mode |= 0o2000;
             }
         }
+        (new.xattrs, new.mode) = self.get(parent).xattrs.inherit(new.kind, new.mode);
         new.parent = parent;
         let ino = self.next;
         self.next += 1;
@@ -349,6 +353,7 @@ impl Fs for Model {
         let mut tree = self.0.borrow_mut();
         let ino = tree.followed(path)?;
         tree.edit(ino).mode = mode & 0o7777;
+        tree.edit(ino).xattrs.chmod(mode);
         Ok(())
     }
 
@@ -361,6 +366,7 @@ impl Fs for Model {
         // Linux takes the set-id bits of a regular file away at every chown, also root's (chown(2)); set-gid without
         // group execution meant mandatory locking and stays.
         if node.kind != Kind::Dir {
+            node.xattrs.drop_capability();
             node.mode &= !0o4000;
             if node.mode & 0o010 != 0 {
                 node.mode &= !0o2000;
@@ -393,6 +399,7 @@ impl Fs for Model {
         }
         let node = tree.edit(ino);
         node.bytes.truncate(size);
+        node.xattrs.drop_capability();
         node.mtime = None;
         Ok(())
     }
@@ -406,8 +413,11 @@ impl Fs for Model {
             _ => {}
         }
         let node = tree.edit(ino);
-        node.bytes.write(offset, data);
-        node.mtime = None;
+        if !data.is_empty() {
+            node.bytes.write(offset, data);
+            node.xattrs.drop_capability();
+            node.mtime = None;
+        }
         Ok(())
     }
 
@@ -419,6 +429,36 @@ impl Fs for Model {
             Kind::Symlink => Err(libc::ELOOP),
             _ => Ok(node.bytes.read(offset, len)),
         }
+    }
+
+    fn set_xattr(&self, path: &str, name: &str, value: &[u8], flags: u32) -> Result<()> {
+        let mut tree = self.0.borrow_mut();
+        let ino = tree.walk(path)?;
+        let node = tree.edit(ino);
+        if name == ACCESS || name == DEFAULT {
+            let acl = SmallAcl::decode(value).ok_or(libc::EINVAL)?;
+            node.mode = node.xattrs.set_acl((node.kind, node.mode), name, acl)?;
+            return Ok(());
+        }
+        node.xattrs.set(node.kind, name, value, flags)
+    }
+
+    fn get_xattr(&self, path: &str, name: &str) -> Result<Vec<u8>> {
+        let tree = self.0.borrow();
+        let node = tree.get(tree.walk(path)?);
+        node.xattrs.get(node.kind, name)
+    }
+
+    fn list_xattr(&self, path: &str) -> Result<Vec<String>> {
+        let tree = self.0.borrow();
+        Ok(tree.get(tree.walk(path)?).xattrs.list())
+    }
+
+    fn remove_xattr(&self, path: &str, name: &str) -> Result<()> {
+        let mut tree = self.0.borrow_mut();
+        let ino = tree.walk(path)?;
+        let node = tree.edit(ino);
+        node.xattrs.remove(node.kind, name)
     }
 
     fn readdir(&self, path: &str) -> Result<Vec<(String, Kind)>> {

@@ -4,8 +4,11 @@
 use crate::error::ClientError;
 use crate::meta::MetaApi;
 use crate::vfs::{Caller, Vfs};
+use bytes::Bytes;
 use holdfast_proto::FsErrno;
+use holdfast_proto::acl::Acl;
 use holdfast_proto::pb::{self, FileKind};
+use holdfast_proto::xattr::{ACL_ACCESS, mark};
 
 pub const R_OK: u32 = 4;
 pub const W_OK: u32 = 2;
@@ -19,8 +22,27 @@ impl<M: MetaApi> Vfs<M> {
         if wanted & W_OK != 0 {
             self.writable()?;
         }
-        let allowed = may_access(&attr, &caller.creds_with_groups(), wanted);
-        if allowed { Ok(()) } else { Err(FsErrno::Access.into()) }
+        if self.allows(&caller, &attr, wanted).await? { Ok(()) } else { Err(FsErrno::Access.into()) }
+    }
+
+    /// The check of access(2), ACL and all.
+    pub(crate) async fn allows(&self, caller: &Caller, attr: &pb::Attr, wanted: u32) -> Result<bool, ClientError> {
+        let creds = caller.creds_with_groups();
+        // As Linux has it: an ACL whose mask allows nothing is not looked at.
+        let asks_acl = attr.xattrs & mark::ACL_ACCESS != 0 && attr.mode & 0o070 != 0 && caller.uid != 0;
+        if !asks_acl {
+            return Ok(may_access(attr, &creds, wanted));
+        }
+        let ask = pb::GetXattrQuery { ino: attr.ino, name: Bytes::from_static(ACL_ACCESS) };
+        let acl = match self.meta.query(&creds, ask).await {
+            Ok(answer) => Acl::parse(&answer.reply.value)?,
+            Err(ClientError::Refused(FsErrno::NoData)) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(match acl {
+            Some(acl) => acl.allows((attr.uid, attr.gid), &creds, wanted),
+            None => may_access(attr, &creds, wanted),
+        })
     }
 }
 

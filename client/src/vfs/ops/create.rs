@@ -3,9 +3,9 @@
 
 use crate::error::ClientError;
 use crate::meta::MetaApi;
-use crate::vfs::ops::access::{R_OK, W_OK, may_access};
+use crate::vfs::ops::access::{R_OK, W_OK};
 use crate::vfs::ops::open::Opened;
-use crate::vfs::{Caller, SetattrRequest, Vfs, attr_of, wire_name};
+use crate::vfs::{AskedMode, Caller, SetattrRequest, Vfs, attr_of, wire_name};
 use bytes::Bytes;
 use holdfast_proto::FsErrno;
 use holdfast_proto::pb::{self, FileKind};
@@ -21,12 +21,13 @@ impl<M: MetaApi> Vfs<M> {
         caller: Caller,
         parent: u64,
         name: Bytes,
-        mode: u32,
+        asked: AskedMode,
         flags: i32,
     ) -> Result<(pb::Attr, Opened), ClientError> {
         self.writable()?;
-        let mode = mode & 0o7777;
-        let op = pb::CreateOp { parent, name: wire_name(name)?, mode, exclusive: flags & libc::O_EXCL != 0 };
+        let AskedMode { mode, umask } = asked.clean();
+        let exclusive = flags & libc::O_EXCL != 0;
+        let op = pb::CreateOp { parent, name: wire_name(name)?, mode, exclusive, umask };
         let reply = self.create_counted(&caller, op).await?;
         let created = reply.created;
         let mut attr = attr_of(reply)?;
@@ -68,7 +69,7 @@ impl<M: MetaApi> Vfs<M> {
             libc::O_WRONLY => W_OK,
             _ => R_OK | W_OK,
         };
-        if !may_access(&attr, &caller.creds_with_groups(), wanted) {
+        if !self.allows(&caller, &attr, wanted).await? {
             return Err(FsErrno::Access.into());
         }
         if flags & libc::O_TRUNC == 0 {

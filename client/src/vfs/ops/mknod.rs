@@ -2,13 +2,13 @@
 
 use crate::error::ClientError;
 use crate::meta::MetaApi;
-use crate::vfs::{Caller, Vfs, attr_of, wire_name};
+use crate::vfs::{AskedMode, Caller, Vfs, attr_of, wire_name};
 use bytes::Bytes;
 use holdfast_proto::FsErrno;
 use holdfast_proto::pb::{self, FileKind};
 
 impl<M: MetaApi> Vfs<M> {
-    /// `mode` with the type bits of stat(2).
+    /// `asked.mode` with the type bits of stat(2).
     ///
     /// # Errors
     /// EINVAL for a type that mknod(2) does not make; else as mkdir.
@@ -17,11 +17,11 @@ impl<M: MetaApi> Vfs<M> {
         caller: Caller,
         parent: u64,
         name: Bytes,
-        mode: u32,
+        asked: AskedMode,
         rdev: u32,
     ) -> Result<pb::Attr, ClientError> {
         self.writable()?;
-        let kind = match mode & libc::S_IFMT {
+        let kind = match asked.mode & libc::S_IFMT {
             libc::S_IFREG | 0 => FileKind::Regular,
             libc::S_IFIFO => FileKind::Fifo,
             libc::S_IFSOCK => FileKind::Socket,
@@ -29,8 +29,8 @@ impl<M: MetaApi> Vfs<M> {
             libc::S_IFBLK => FileKind::Block,
             _ => return Err(FsErrno::Inval.into()),
         };
-        let mode = mode & 0o7777;
-        let op = pb::MknodOp { parent, name: wire_name(name)?, mode, kind: kind as i32, rdev };
+        let AskedMode { mode, umask } = asked.clean();
+        let op = pb::MknodOp { parent, name: wire_name(name)?, mode, kind: kind as i32, rdev, umask };
         attr_of(self.meta.mutate(&caller.creds_for_mode(mode), op).await?.reply)
     }
 }

@@ -34,6 +34,7 @@ impl<M: MetaApi> Vfs<M> {
     /// Makes the handle of an open that is already counted.
     pub(crate) fn opened(&self, attr: &pb::Attr, writable: bool) -> Opened {
         let file = self.data.open(attr);
+        self.saw(attr);
         let keep_cache = self.handles.same_version(attr.ino, attr.data_version);
         Opened { fh: self.handles.insert_file(attr.ino, file, writable), keep_cache }
     }

@@ -18,12 +18,15 @@ pub struct SetattrRequest {
     pub mtime: Option<pb::SetTime>,
     /// ftruncate(2): the handle is open for writing, so the mode is not asked again.
     pub by_handle: bool,
+    /// A write by somebody without CAP_FSETID: what it takes away goes at once.
+    pub kill_priv: bool,
 }
 
 impl SetattrRequest {
     fn into_op(self, ino: u64) -> pb::SetattrOp {
-        let SetattrRequest { mode, uid, gid, size, atime, mtime, by_handle } = self;
-        pb::SetattrOp { ino, mode: mode.map(|mode| mode & 0o7777), uid, gid, size, atime, mtime, by_handle }
+        let SetattrRequest { mode, uid, gid, size, atime, mtime, by_handle, kill_priv } = self;
+        let mode = mode.map(|mode| mode & 0o7777);
+        pb::SetattrOp { ino, mode, uid, gid, size, atime, mtime, by_handle, kill_priv }
     }
 }
 
@@ -37,8 +40,10 @@ impl<M: MetaApi> Vfs<M> {
         }
         // Earlier writes come first: a commit that arrived after a truncation would bring back what was cut off, and one that
         // arrived after utimensat would overwrite the times that were asked for.
+        // Likewise set-ID bits, which a write takes away.
         let resizes = set.size.is_some();
-        if resizes || set.atime.is_some() || set.mtime.is_some() {
+        let sets_id = set.mode.is_some_and(|mode| mode & (libc::S_ISUID | libc::S_ISGID) != 0);
+        if resizes || sets_id || set.atime.is_some() || set.mtime.is_some() {
             self.data.flush_ino(ino).await?;
         }
         let answer = self.meta.mutate(&caller.creds_with_groups(), set.into_op(ino)).await?;
@@ -47,6 +52,7 @@ impl<M: MetaApi> Vfs<M> {
             self.handles.committed(ino, attr.data_version);
         }
         self.data.observe(&attr);
+        self.saw(&attr);
         self.count_local_writes(&mut attr);
         Ok(attr)
     }

@@ -2,18 +2,19 @@
 
 use crate::error::ClientError;
 use crate::meta::MetaApi;
-use crate::vfs::{Fh, Vfs};
+use crate::vfs::{Caller, Fh, SetattrRequest, Vfs};
 use bytes::Bytes;
 use holdfast_proto::limits::FILE_BYTES_MAX;
 use holdfast_proto::{FsErrno, pb};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 impl<M: MetaApi> Vfs<M> {
-    /// All of `data` or an error. Waits while the buffers are full.
+    /// All of `data` or an error. Waits while the buffers are full. `kill_priv`: the writer has no CAP_FSETID, so that set-user-ID and
+    /// set-group-ID go: those known here before the write, and what another client set meanwhile with its commit.
     ///
     /// # Errors
     /// EBADF (also: not open for writing), EFBIG; EIO where earlier data of the file was lost.
-    pub async fn write(&self, fh: Fh, offset: u64, data: Bytes) -> Result<u32, ClientError> {
+    pub async fn write(&self, fh: Fh, offset: u64, data: Bytes, kill_priv: bool) -> Result<u32, ClientError> {
         let handle = self.handles.file(fh)?;
         if !handle.writable {
             return Err(FsErrno::BadF.into());
@@ -22,7 +23,11 @@ impl<M: MetaApi> Vfs<M> {
         if offset.checked_add(len as u64).is_none_or(|end| end > FILE_BYTES_MAX) {
             return Err(FsErrno::FBig.into());
         }
-        self.data.write(&handle.file, offset, data).await?;
+        if kill_priv && self.handles.has_set_id(handle.ino) {
+            let kill = SetattrRequest { kill_priv, ..SetattrRequest::default() };
+            self.setattr(Caller::ROOT, handle.ino, kill).await?;
+        }
+        self.data.write_by(&handle.file, offset, data, kill_priv).await?;
         self.handles.wrote(handle.ino, now());
         Ok(len as u32)
     }

@@ -4,7 +4,7 @@
 //! A slice id is named by one slice record of the volume, ever: truncation and reclaim rely on it when they mark ids as deleted.
 
 use crate::apply::context::{Context, Ruling, Stop};
-use crate::apply::{inode, orphan, quota};
+use crate::apply::{inode, orphan, quota, xattr};
 use crate::store::inode_record::{Inode, SlicePiece};
 use crate::store::records::Usage;
 use crate::store::{StoreError, keys, read, txn::Txn};
@@ -54,9 +54,10 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::CommitWriteOp) ->
     inode.mtime = cx.now;
     inode.ctime = cx.now;
     inode.data_version = cx.log_index;
-    if !cx.is_root() {
+    if op.kill_priv {
         inode.mode = inode::without_set_id_bits(inode.mode);
     }
+    xattr::drop_capability(txn, cx.volume, &mut inode)?;
     inode::save(txn, cx, &inode);
     if usage != before {
         txn.put(&keys::usage(cx.volume), &usage);

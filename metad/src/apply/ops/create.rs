@@ -1,7 +1,7 @@
 //! Create: a regular file and its name, or what open(2) with O_CREAT finds there already. Called by apply::dispatch only.
 
 use crate::apply::context::{Context, Ruling};
-use crate::apply::dir;
+use crate::apply::dir::{self, NewInode};
 use crate::store::{read, txn::Txn};
 use holdfast_proto::FsErrno;
 use holdfast_proto::pb::{self, FileKind};
@@ -12,7 +12,8 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::CreateOp) -> Ruli
     if let Some(dentry) = dir::find(txn, cx, &parent, &name)? {
         return open_existing(txn, cx, op, dentry.ino);
     }
-    dir::add_new(txn, cx, (&mut parent, &name), (FileKind::Regular, op.mode), |_, _| {})
+    let new = NewInode { kind: FileKind::Regular, mode: op.mode, umask: op.umask };
+    dir::add_new(txn, cx, (&mut parent, &name), new, |_, _| {})
 }
 
 /// The name is there. Without O_EXCL a regular file is opened. For what the client's kernel follows or opens by itself (a

@@ -1,7 +1,7 @@
 //! Mkdir: an empty directory and its name. Its ".." is a link to the parent. Called by apply::dispatch only.
 
 use crate::apply::context::{Context, Ruling};
-use crate::apply::dir;
+use crate::apply::dir::{self, NewInode};
 use crate::store::txn::Txn;
 use holdfast_proto::pb::{self, FileKind};
 
@@ -9,7 +9,8 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::MkdirOp) -> Rulin
     let name = dir::name(&op.name)?;
     let mut parent = dir::load(txn, cx, op.parent)?;
     dir::check_free(txn, cx, &parent, &name, FileKind::Directory)?;
-    dir::add_new(txn, cx, (&mut parent, &name), (FileKind::Directory, op.mode), |_, _| {})
+    let new = NewInode { kind: FileKind::Directory, mode: op.mode, umask: op.umask };
+    dir::add_new(txn, cx, (&mut parent, &name), new, |_, _| {})
 }
 
 #[cfg(test)]

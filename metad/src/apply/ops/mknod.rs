@@ -1,7 +1,7 @@
 //! Mknod: a fifo, socket, device or empty regular file. Called by apply::dispatch only.
 
 use crate::apply::context::{Context, Ruling};
-use crate::apply::dir;
+use crate::apply::dir::{self, NewInode};
 use crate::store::txn::Txn;
 use holdfast_proto::FsErrno;
 use holdfast_proto::pb::{self, FileKind};
@@ -18,7 +18,8 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::MknodOp) -> Rulin
     let mut parent = dir::load(txn, cx, op.parent)?;
     dir::check_free(txn, cx, &parent, &name, kind)?;
     let is_device = matches!(kind, FileKind::Char | FileKind::Block);
-    dir::add_new(txn, cx, (&mut parent, &name), (kind, op.mode), |_, child| {
+    let new = NewInode { kind, mode: op.mode, umask: op.umask };
+    dir::add_new(txn, cx, (&mut parent, &name), new, |_, child| {
         child.rdev = if is_device { op.rdev } else { 0 };
     })
 }

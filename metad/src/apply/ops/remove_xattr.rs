@@ -2,7 +2,7 @@
 
 use crate::apply::context::{Context, Ruling};
 use crate::apply::{inode, xattr};
-use crate::store::{keys, txn::Txn};
+use crate::store::txn::Txn;
 use holdfast_proto::{FsErrno, pb};
 
 pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::RemoveXattrOp) -> Ruling<pb::EntryReply> {
@@ -12,7 +12,10 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::RemoveXattrOp) ->
     if xattr::get(txn, cx.volume, op.ino, &op.name)?.is_none() {
         return Err(FsErrno::NoData.into());
     }
-    txn.delete(&keys::xattr(cx.volume, op.ino, &op.name));
+    if xattr::is_acl(&op.name) && !cx.is_root() && cx.creds.uid != inode.uid {
+        return Err(FsErrno::Perm.into());
+    }
+    xattr::remove(txn, cx.volume, &mut inode, &op.name)?;
     inode.ctime = cx.now;
     inode::save(txn, cx, &inode);
     Ok(pb::EntryReply { attr: Some(inode.to_attr()), created: false })

@@ -1,9 +1,9 @@
 //! Set xattr: setxattr(2), made or replaced. Works on a held orphan: fsetxattr(2). Called by apply::dispatch only.
 
+use crate::apply::acl::{self, Change};
 use crate::apply::context::{Context, Ruling};
 use crate::apply::{inode, xattr};
-use crate::store::records::Xattr;
-use crate::store::{keys, txn::Txn};
+use crate::store::txn::Txn;
 use holdfast_proto::{FsErrno, limits, pb};
 
 /// setxattr(2): it must not be there.
@@ -35,7 +35,17 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::SetXattrOp) -> Ru
         }
     }
 
-    txn.put(&keys::xattr(cx.volume, op.ino, &op.name), &Xattr(op.value.clone()));
+    let change = if xattr::is_acl(&op.name) {
+        acl::check_set(cx, &inode, &op.name, &op.value)?
+    } else {
+        Change { value: Some(op.value.clone()), mode: inode.mode }
+    };
+
+    inode.mode = change.mode;
+    match change.value {
+        Some(value) => xattr::put(txn, cx.volume, &mut inode, &op.name, value),
+        None => xattr::remove(txn, cx.volume, &mut inode, &op.name)?,
+    }
     inode.ctime = cx.now;
     inode::save(txn, cx, &inode);
     Ok(pb::EntryReply { attr: Some(inode.to_attr()), created: !exists })

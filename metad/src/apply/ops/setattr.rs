@@ -4,17 +4,18 @@
 
 use crate::apply::context::{Context, Ruling};
 use crate::apply::inode::{self, MODE_BITS, S_ISGID, S_ISUID};
-use crate::apply::{quota, truncate};
+use crate::apply::{acl, quota, truncate, xattr};
 use crate::store::inode_record::Inode;
 use crate::store::records::{Stamp, Usage};
 use crate::store::{keys, read, txn::Txn};
+use holdfast_proto::xattr::ACL_ACCESS;
 use holdfast_proto::{FsErrno, limits, pb};
 
 pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::SetattrOp) -> Ruling<pb::EntryReply> {
     let old = inode::load(txn, cx, op.ino)?;
     check_mode(cx, &old, op)?;
     check_owner(cx, &old, op)?;
-    check_times(cx, &old, op)?;
+    check_times(txn, cx, &old, op)?;
     let usage = check_size(txn, cx, &old, op)?;
     let mut new = old;
     change_owner(cx, &mut new, op);
@@ -24,6 +25,15 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::SetattrOp) -> Rul
     }
     if let Some(mode) = op.mode {
         new.mode = chmod_mode(cx, &new, mode);
+        if let Some(acl) = acl::after_chmod(txn, cx, &new, new.mode)? {
+            xattr::put(txn, cx.volume, &mut new, ACL_ACCESS, acl);
+        }
+    }
+    if op.kill_priv {
+        new.mode = inode::without_set_id_bits(new.mode);
+    }
+    if drops_capability(&new, op) {
+        xattr::drop_capability(txn, cx.volume, &mut new)?;
     }
     if changes_anything(op) {
         new.ctime = cx.now;
@@ -33,8 +43,14 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::SetattrOp) -> Rul
 }
 
 fn changes_anything(op: &pb::SetattrOp) -> bool {
-    let pb::SetattrOp { ino: _, mode, uid, gid, size, atime, mtime, by_handle: _ } = op;
-    mode.is_some() || uid.is_some() || gid.is_some() || size.is_some() || atime.is_some() || mtime.is_some()
+    let pb::SetattrOp { ino: _, mode, uid, gid, size, atime, mtime, by_handle: _, kill_priv } = op;
+    let sets = mode.is_some() || uid.is_some() || gid.is_some() || size.is_some() || atime.is_some() || mtime.is_some();
+    sets || *kill_priv
+}
+
+/// Whoever changes data or owner, root too.
+fn drops_capability(inode: &Inode, op: &pb::SetattrOp) -> bool {
+    !inode.is_dir() && (op.kill_priv || op.size.is_some() || op.uid.is_some() || op.gid.is_some())
 }
 
 fn is_owner(cx: &Context<'_>, inode: &Inode) -> bool {
@@ -63,7 +79,7 @@ fn check_owner(cx: &Context<'_>, inode: &Inode, op: &pb::SetattrOp) -> Ruling<()
 }
 
 /// utimensat(2): the owner; for "now" write permission is enough.
-fn check_times(cx: &Context<'_>, inode: &Inode, op: &pb::SetattrOp) -> Ruling<()> {
+fn check_times(txn: &Txn<'_>, cx: &Context<'_>, inode: &Inode, op: &pb::SetattrOp) -> Ruling<()> {
     let times = || [&op.atime, &op.mtime].into_iter().flatten();
     if times().count() == 0 || is_owner(cx, inode) {
         return times().try_for_each(|set| wanted_time(cx, set).map(drop));
@@ -71,7 +87,7 @@ fn check_times(cx: &Context<'_>, inode: &Inode, op: &pb::SetattrOp) -> Ruling<()
     if times().any(|set| !set.now) {
         return Err(FsErrno::Perm.into());
     }
-    if inode::may_write(cx, inode) { Ok(()) } else { Err(FsErrno::Access.into()) }
+    if acl::may_write(txn, cx, inode)? { Ok(()) } else { Err(FsErrno::Access.into()) }
 }
 
 fn wanted_time(cx: &Context<'_>, set: &pb::SetTime) -> Ruling<Stamp> {
@@ -94,7 +110,7 @@ fn check_size(txn: &Txn<'_>, cx: &Context<'_>, inode: &Inode, op: &pb::SetattrOp
     if size > limits::FILE_BYTES_MAX {
         return Err(FsErrno::FBig.into());
     }
-    if !op.by_handle && !inode::may_write(cx, inode) {
+    if !op.by_handle && !acl::may_write(txn, cx, inode)? {
         return Err(FsErrno::Access.into());
     }
     if size == inode.size {

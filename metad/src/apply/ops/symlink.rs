@@ -1,7 +1,7 @@
 //! Symlink: a name for a path that nobody checks. Called by apply::dispatch only.
 
 use crate::apply::context::{Context, Ruling};
-use crate::apply::dir;
+use crate::apply::dir::{self, NewInode};
 use crate::store::records::Symlink;
 use crate::store::{keys, txn::Txn};
 use holdfast_proto::pb::{self, FileKind};
@@ -21,7 +21,8 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::SymlinkOp) -> Rul
     let mut parent = dir::load(txn, cx, op.parent)?;
     dir::check_free(txn, cx, &parent, &name, FileKind::Symlink)?;
     let volume = cx.volume;
-    dir::add_new(txn, cx, (&mut parent, &name), (FileKind::Symlink, 0o777), |txn, child| {
+    let new = NewInode { kind: FileKind::Symlink, mode: 0o777, umask: 0 };
+    dir::add_new(txn, cx, (&mut parent, &name), new, |txn, child| {
         child.size = op.target.len() as u64;
         txn.put(&keys::symlink(volume, child.ino), &Symlink(op.target.clone()));
     })
