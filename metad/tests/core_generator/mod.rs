@@ -137,10 +137,8 @@ impl Generator {
     fn op(&mut self, session: u64) -> Op {
         let (parent, name, mode) = (self.dir(), self.name(), self.mode());
         match self.rng.random_range(0..108) {
-            0..20 => {
-                pb::CreateOp { parent, name, mode, exclusive: self.id() == 0, umask: self.id() as u32 }.into_wire()
-            }
-            20..30 => pb::MkdirOp { parent, name, mode, umask: self.id() as u32 }.into_wire(),
+            0..20 => pb::CreateOp { parent, name, mode, exclusive: self.id() == 0, umask: self.id() }.into_wire(),
+            20..30 => pb::MkdirOp { parent, name, mode, umask: self.id() }.into_wire(),
             30..33 => {
                 pb::MknodOp { parent, name, mode, kind: self.rng.random_range(0..9), rdev: 7, umask: 0 }.into_wire()
             }
