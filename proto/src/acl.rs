@@ -70,6 +70,11 @@ impl Acl {
         value
     }
 
+    /// The same with other users and groups.
+    pub fn map_tags(&self, map: impl Fn(Tag) -> Tag) -> Acl {
+        Acl(self.0.iter().map(|entry| Entry { tag: map(entry.tag), ..*entry }).collect())
+    }
+
     /// Classes in order, as Linux wants them (posix_acl_valid); within a class ids may come in any order.
     fn is_valid(&self) -> bool {
         let in_order = self.0.windows(2).all(|pair| rank(pair[0].tag) <= rank(pair[1].tag));

@@ -46,6 +46,7 @@ table! { Op, mutation, Op, op_name:
     CommitWriteOp => CommitWrite, "commit_write", EntryReply;
     SetXattrOp => SetXattr, "set_xattr", EntryReply;
     RemoveXattrOp => RemoveXattr, "remove_xattr", EntryReply;
+    TouchAtimesOp => TouchAtimes, "touch_atimes", Empty;
     HoldOp => Hold, "hold", Empty;
     ReleaseOp => Release, "release", Empty;
     ReclaimOp => Reclaim, "reclaim", Empty;

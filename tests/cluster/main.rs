@@ -7,6 +7,7 @@ mod bad_wire;
 mod exactly_once;
 mod failover;
 mod fstab;
+mod mount_options;
 mod restart;
 mod s3;
 mod sessions;

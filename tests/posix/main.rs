@@ -17,11 +17,13 @@ macro_rules! on_both {
 
 mod access;
 mod acl;
+mod atime;
 mod create;
 mod flush;
 mod fsync;
 mod getattr;
 mod groups;
+mod handle;
 mod large;
 mod link;
 mod lookup;
@@ -41,6 +43,7 @@ mod sparse;
 mod statfs;
 mod sticky;
 mod symlink;
+mod tmpfile;
 mod truncate;
 mod unlink;
 mod unlinked_open;

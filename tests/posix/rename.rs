@@ -1,11 +1,12 @@
 //! rename, with NOREPLACE and EXCHANGE.
 
-use crate::{names_in, next_instant, stat};
-use holdfast_tests::fs::Fs;
+use crate::{alice, names_in, next_instant, stat};
+use holdfast_tests::fs::{Fs, Kind};
 use holdfast_tests::shared;
 
 const NOREPLACE: u32 = 1;
 const EXCHANGE: u32 = 2;
+const WHITEOUT: u32 = 4;
 
 on_both!(
     a_file_moves_with_its_inode_and_data,
@@ -18,6 +19,8 @@ on_both!(
     noreplace_refuses_what_exists,
     exchange_swaps_any_two,
     exchange_needs_both_and_no_ancestry,
+    a_whiteout_stays_behind,
+    flags_at_odds_are_refused,
     missing_names_are_refused,
     rename_moves_the_times_of_both_parents_and_ctime,
     dotdot_follows_a_moved_directory,
@@ -174,4 +177,26 @@ fn dotdot_of_a_moved_directory_on_the_mount() {
     std::fs::rename(dir.join("a/d"), dir.join("b/d")).unwrap();
     let ino = |path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(dir.join(path)).unwrap());
     assert_eq!(ino("b/d/.."), ino("b"));
+}
+
+fn a_whiteout_stays_behind(fs: &dyn Fs) {
+    fs.mkdir("d", 0o777).unwrap();
+    fs.create("a", 0o644, true).unwrap();
+    fs.create("b", 0o644, true).unwrap();
+    fs.rename("a", "c", WHITEOUT).unwrap();
+    fs.rename("b", "d/b", WHITEOUT | NOREPLACE).unwrap();
+    for path in ["a", "b"] {
+        let left = stat(fs, path);
+        assert_eq!((left.kind, left.rdev, left.mode, left.nlink), (Kind::Char, 0, 0, 1), "{path}");
+    }
+    assert_eq!((stat(fs, "c").kind, stat(fs, "d/b").kind), (Kind::File, Kind::File));
+    assert_eq!(fs.by(&alice()).rename("d/b", "d/c", WHITEOUT), Err(libc::EPERM));
+}
+
+fn flags_at_odds_are_refused(fs: &dyn Fs) {
+    fs.create("a", 0o644, true).unwrap();
+    fs.create("b", 0o644, true).unwrap();
+    for flags in [EXCHANGE | NOREPLACE, EXCHANGE | WHITEOUT, 8] {
+        assert_eq!(fs.rename("a", "b", flags), Err(libc::EINVAL), "{flags}");
+    }
 }

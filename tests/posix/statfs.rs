@@ -62,12 +62,41 @@ fn a_full_volume_says_enospc_and_lives() {
     let mount = holdfast_tests::mount::Mount::start(&meta);
     let error = write_and_sync(&mount.path("big"), &vec![1; 40 << 20]).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
-    write_and_sync(&mount.path("fits"), &vec![1; 8 << 20]).unwrap();
     std::fs::remove_file(mount.path("big")).unwrap();
+    write_and_sync(&mount.path("fits"), &vec![1; 8 << 20]).unwrap();
     let many = (0..40).map(|number| std::fs::write(mount.path(&format!("f{number}")), b"")).find_map(Result::err);
     assert_eq!(many.and_then(|error| error.raw_os_error()), Some(libc::ENOSPC));
     std::fs::remove_file(mount.path("f0")).unwrap();
     assert!(statvfs(&mount.dir).f_files <= 20);
+}
+
+#[test]
+fn a_volume_is_filled_to_its_last_byte_and_write_says_when() {
+    let meta = shared::cluster().meta("brim");
+    let bucket = shared::cluster().bucket("brim");
+    std::fs::create_dir_all(&bucket).unwrap();
+    let args = ["format", &meta, "--storage", "file", "--bucket", bucket.to_str().unwrap(), "--no-sync"];
+    shared::cluster().holdfast(&[&args[..], &["--capacity", "3MiB"]].concat()).ok("format");
+    let mount = holdfast_tests::mount::Mount::start(&meta);
+    std::fs::write(mount.path("first"), vec![7; 1_000_001]).unwrap();
+    let mut file = std::fs::File::create(mount.path("second")).unwrap();
+    let mut written = 0;
+    let full = loop {
+        match std::io::Write::write(&mut file, &[8; 100_000]) {
+            Ok(count) => written += count,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((full.raw_os_error(), written), (Some(libc::ENOSPC), (3 << 20) - 1_000_001));
+    // What was taken is kept: nothing of it is refused later.
+    file.sync_all().unwrap();
+    assert_eq!(std::fs::read(mount.path("second")).unwrap(), vec![8; written]);
+    assert_eq!(statvfs(&mount.dir).f_bfree, 0);
+    // Overwriting takes no room, and what is removed gives room at once.
+    std::os::unix::fs::FileExt::write_all_at(&file, &[9; 100], 0).unwrap();
+    file.sync_all().unwrap();
+    std::fs::remove_file(mount.path("first")).unwrap();
+    write_and_sync(&mount.path("third"), &vec![1; 1_000_001]).unwrap();
 }
 
 fn write_and_sync(path: &Path, data: &[u8]) -> std::io::Result<()> {

@@ -14,9 +14,10 @@ use crate::meta::client::explain_volume;
 use crate::meta::url::MetaUrl;
 use crate::meta::{MetaApi, MetaClient};
 use crate::object;
-use crate::vfs::{Caller, Vfs, VfsConfig, pushes};
+use crate::vfs::{Caller, Vfs, VfsConfig, atimes, pushes};
 use bytes::Bytes;
 use holdfast_proto::pb;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -55,7 +56,10 @@ pub struct Args {
     /// How long the kernel may keep attributes; 0 shows every change of other clients at once [default: 0]
     #[arg(long, value_name = "SECONDS")]
     pub attr_cache: Option<f64>,
-    /// The same for names
+    /// How long an open may believe what the last open of the file was told; 0 keeps close-to-open [default: 0]
+    #[arg(long, value_name = "SECONDS")]
+    pub open_cache: Option<f64>,
+    /// As --attr-cache, for names
     #[arg(long, value_name = "SECONDS")]
     pub entry_cache: Option<f64>,
     /// Log file [default in the background: /var/log/holdfast-VOLUME.log, where writable]
@@ -71,6 +75,29 @@ pub struct Args {
     pub background_child: bool,
 }
 
+impl Args {
+    /// The options that have a value, by name, as the process in the background and a line of fstab need them.
+    pub(crate) fn own(&self) -> Vec<(&'static str, Option<OsString>)> {
+        fn text<T: ToString>(value: &Option<T>) -> Option<OsString> {
+            value.as_ref().map(|value| value.to_string().into())
+        }
+        let file = |path: &Option<PathBuf>| path.as_deref().map(mount_daemon::absolute);
+        vec![
+            ("subdir", text(&self.subdir)),
+            ("cache-size", text(&self.cache_size)),
+            ("buffer-size", text(&self.buffer_size)),
+            ("max-uploads", text(&self.max_uploads)),
+            ("attr-cache", text(&self.attr_cache)),
+            ("entry-cache", text(&self.entry_cache)),
+            ("open-cache", text(&self.open_cache)),
+            ("log", file(&self.log)),
+            ("tls-ca", file(&self.tls.ca)),
+            ("tls-cert", file(&self.tls.cert)),
+            ("tls-key", file(&self.tls.key)),
+        ]
+    }
+}
+
 /// Args, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -80,6 +107,7 @@ pub(crate) struct Plan {
     pub args: Args,
     pub options: MountOptions,
     pub ttl: CacheTtl,
+    pub open_cache: Duration,
 }
 
 /// Runs the command to its end: the unmount, or with `-d` the moment when the mount answers.
@@ -115,7 +143,12 @@ impl Plan {
             attr: seconds("attr-cache", args.attr_cache)?,
             entry: seconds("entry-cache", args.entry_cache)?,
         };
-        Ok(Plan { meta, volume, dir, args, options, ttl })
+        if options.ids.squash.is_some() && ttl.any() {
+            let why = "root_squash checks each name as it is looked up: it goes without --attr-cache and --entry-cache";
+            return Err(ClientError::Usage(why.into()));
+        }
+        let open_cache = seconds("open-cache", args.open_cache)?;
+        Ok(Plan { meta, volume, dir, args, options, ttl, open_cache })
     }
 
     fn data_config(&self, block_bytes: u32) -> DataConfig {
@@ -151,6 +184,7 @@ fn merge_own_options(args: &mut Args, options: &MountOptions) -> Result<(), Clie
     })?;
     fill(&mut args.attr_cache, "attr-cache", options, number)?;
     fill(&mut args.entry_cache, "entry-cache", options, number)?;
+    fill(&mut args.open_cache, "open-cache", options, number)?;
     fill(&mut args.log, "log", options, path)?;
     fill(&mut args.tls.ca, "tls-ca", options, path)?;
     fill(&mut args.tls.cert, "tls-cert", options, path)?;
@@ -198,15 +232,23 @@ async fn serve_until_ended(plan: &Plan, runtimes: Runtimes) -> Result<bool, Clie
         Some(path) => find_subdir(&*meta, path).await?,
         None => holdfast_proto::ROOT_INO,
     };
-    let config = VfsConfig { root, read_only: plan.options.read_only, kernel_caches: plan.ttl.any() };
+    let config = VfsConfig {
+        root,
+        read_only: plan.options.read_only,
+        kernel_caches: plan.ttl.any(),
+        atime: plan.options.atime,
+        open_cache: plan.open_cache,
+    };
     let vfs = Vfs::new(meta.clone(), data, config);
     let pushes = tokio::spawn(pushes::run(vfs.clone()));
+    let atimes = tokio::spawn(atimes::run(vfs.clone()));
     let mut mounted = mount::mount(&vfs, runtimes, &mount_config(plan))?;
     if let Err(error) = announce(plan).await {
         mounted.unmount();
         return Err(error);
     }
     wait_for_end(&mut mounted, &mut stop).await;
+    atimes.abort();
     let clean = vfs.shutdown().await;
     pushes.abort();
     if let Err(error) = meta.close_session().await {
@@ -222,7 +264,7 @@ fn mount_config(plan: &Plan) -> MountConfig {
 
 fn meta_config(plan: &Plan) -> Result<MetaConfig, ClientError> {
     let mut config = MetaConfig::new(&plan.meta, plan.args.tls.load()?);
-    config.quiet = !plan.ttl.any();
+    config.quiet = !plan.ttl.any() && plan.open_cache.is_zero();
     Ok(config)
 }
 
@@ -329,6 +371,12 @@ mod tests {
         let options = MountOptions::parse(&["cache-size=1GiB,subdir=/a,attr-cache=0.5".into()]).expect("parses");
         merge_own_options(&mut args, &options).expect("merges");
         assert_eq!((args.cache_size, args.subdir.as_deref(), args.attr_cache), (Some(7), Some("/a"), Some(0.5)));
+    }
+
+    #[test]
+    fn every_option_with_a_value_reaches_the_background_and_fstab() {
+        let names: Vec<_> = Args::default().own().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, crate::fuse::options::OWN);
     }
 
     #[test]

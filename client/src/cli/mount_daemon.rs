@@ -90,16 +90,11 @@ fn child_args(plan: &Plan, log: Option<&Path>) -> Vec<OsString> {
     for options in &args.options {
         push("-o", Some(options.into()));
     }
-    push("--subdir", args.subdir.clone().map(Into::into));
-    push("--cache-size", args.cache_size.map(|size| size.to_string().into()));
-    push("--buffer-size", args.buffer_size.map(|size| size.to_string().into()));
-    push("--max-uploads", args.max_uploads.map(|count| count.to_string().into()));
-    push("--attr-cache", args.attr_cache.map(|seconds| seconds.to_string().into()));
-    push("--entry-cache", args.entry_cache.map(|seconds| seconds.to_string().into()));
-    push("--log", log.map(absolute));
-    push("--tls-ca", args.tls.ca.as_deref().map(absolute));
-    push("--tls-cert", args.tls.cert.as_deref().map(absolute));
-    push("--tls-key", args.tls.key.as_deref().map(absolute));
+    for (name, value) in args.own() {
+        // The parent may have chosen where to log.
+        let value = if name == "log" { log.map(absolute) } else { value };
+        push(&format!("--{name}"), value);
+    }
     if args.read_only {
         line.push("--read-only".into());
     }
@@ -109,7 +104,7 @@ fn child_args(plan: &Plan, log: Option<&Path>) -> Vec<OsString> {
     line
 }
 
-fn absolute(path: &Path) -> OsString {
+pub(crate) fn absolute(path: &Path) -> OsString {
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).into()
 }
 
@@ -164,17 +159,9 @@ fn fstab_line(plan: &Plan) -> String {
             options.push(format!("{name}={value}"));
         }
     };
-    push("subdir", args.subdir.clone());
-    push("cache-size", args.cache_size.map(|size| size.to_string()));
-    push("buffer-size", args.buffer_size.map(|size| size.to_string()));
-    push("max-uploads", args.max_uploads.map(|count| count.to_string()));
-    push("attr-cache", args.attr_cache.map(|seconds| seconds.to_string()));
-    push("entry-cache", args.entry_cache.map(|seconds| seconds.to_string()));
-    let file = |path: &Option<PathBuf>| path.as_deref().map(|path| absolute(path).to_string_lossy().into_owned());
-    push("log", file(&args.log));
-    push("tls-ca", file(&args.tls.ca));
-    push("tls-cert", file(&args.tls.cert));
-    push("tls-key", file(&args.tls.key));
+    for (name, value) in args.own() {
+        push(name, value.map(|value| value.to_string_lossy().into_owned()));
+    }
     if args.read_only {
         options.push("ro".into());
     }

@@ -213,6 +213,21 @@ impl<M: MetaApi> Data<M> {
         (!state.dirty.is_empty()).then(|| state.size_now())
     }
 
+    /// Size of an open file, with uncommitted writes counted.
+    pub fn size(&self, file: &OpenFile) -> u64 {
+        file.inode.state.lock().size_now()
+    }
+
+    /// By how much open files have grown that is not committed yet, bytes.
+    pub fn uncommitted_growth(&self) -> u64 {
+        let inodes: Vec<_> = self.inodes.lock().values().cloned().collect();
+        let growth = |inode: &Arc<Inode>| {
+            let state = inode.state.lock();
+            state.size_now() - state.size
+        };
+        inodes.iter().map(growth).sum()
+    }
+
     /// Newest data version known of an inode that is open here.
     pub fn version(&self, ino: u64) -> Option<u64> {
         Some(self.inode(ino)?.state.lock().version)

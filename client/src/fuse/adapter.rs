@@ -84,13 +84,13 @@ impl<M: MetaApi> Adapter<M> {
         });
     }
 
+    pub(super) fn caller(&self, req: &Request) -> Caller {
+        Caller::local(req.uid(), req.gid(), req.pid(), self.view.ids)
+    }
+
     pub(super) fn ino(&self, ino: INodeNo) -> u64 {
         self.view.map.to_volume(ino)
     }
-}
-
-pub(super) fn caller(req: &Request) -> Caller {
-    Caller { uid: req.uid(), gid: req.gid(), pid: req.pid() }
 }
 
 pub(super) fn bytes(name: &OsStr) -> Bytes {

@@ -3,13 +3,14 @@
 //! fuser's threads.
 
 use crate::error::ClientError;
-use crate::fuse::adapter::{Adapter, bytes, caller};
+use crate::fuse::adapter::{Adapter, bytes};
 use crate::fuse::control;
 use crate::fuse::drive::Needs;
 use crate::fuse::reply;
-use crate::fuse::view::{View, open_flags, writable};
+use crate::fuse::view::{View, open_flags};
 use crate::fuse::xattr;
 use crate::meta::MetaApi;
+use crate::vfs::ops::open::Access;
 use crate::vfs::ops::statfs::STATFS_BLOCK_BYTES;
 use crate::vfs::{AskedMode, DirItem, Fh, FsUsage, Opened, Place, SetattrRequest, Vfs};
 use bytes::Bytes;
@@ -39,8 +40,11 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         // The umask is the server's: it does not count where a directory has a default ACL. With FUSE_HANDLE_KILLPRIV_V2 a write says
         // whether set-ID bits go with it, and the kernel does not ask for file capabilities before each one.
         let rules = InitFlags::FUSE_DONT_MASK | InitFlags::FUSE_POSIX_ACL | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
-        let mut wanted =
-            rules | InitFlags::FUSE_PARALLEL_DIROPS | InitFlags::FUSE_ASYNC_DIO | InitFlags::FUSE_CACHE_SYMLINKS;
+        let mut wanted = rules
+            | InitFlags::FUSE_PARALLEL_DIROPS
+            | InitFlags::FUSE_EXPORT_SUPPORT
+            | InitFlags::FUSE_ASYNC_DIO
+            | InitFlags::FUSE_CACHE_SYMLINKS;
         if self.view.ttl.any() {
             wanted |= InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO;
         }
@@ -58,7 +62,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (caller, parent, name) = (caller(req), self.ino(parent), bytes(name));
+        let (caller, parent, name) = (self.caller(req), self.ino(parent), bytes(name));
         let work = move |vfs: Arc<Vfs<M>>| async move {
             match vfs.lookup(caller, parent, name).await {
                 Err(ClientError::Refused(FsErrno::NoEnt)) => Ok(None),
@@ -72,7 +76,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     fn forget(&self, _req: &Request, _ino: INodeNo, _nlookup: u64) {}
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        let (caller, ino) = (caller(req), self.ino(ino));
+        let (caller, ino) = (self.caller(req), self.ino(ino));
         self.run(Needs::Names, "getattr", reply, move |vfs| async move { vfs.getattr(caller, ino).await }, View::attr);
     }
 
@@ -94,8 +98,9 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         _flags: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let (caller, ino) = (caller(req), self.ino(ino));
+        let (caller, ino) = (self.caller(req), self.ino(ino));
         let (atime, mtime) = (atime.map(reply::set_time), mtime.map(reply::set_time));
+        let (uid, gid) = self.view.owner_to_volume(uid, gid);
         let set = SetattrRequest { mode, uid, gid, size, atime, mtime, by_handle: fh.is_some(), kill_priv: false };
         self.run(
             Needs::Data,
@@ -107,25 +112,27 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
-        let (caller, ino) = (caller(req), self.ino(ino));
+        let (caller, ino) = (self.caller(req), self.ino(ino));
         let done = |_: View, reply: ReplyData, target: Bytes| reply.data(&target);
         self.run(Needs::Names, "readlink", reply, move |vfs| async move { vfs.readlink(caller, ino).await }, done);
     }
 
     fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
-        let (caller, parent, name, asked) = (caller(req), self.ino(parent), bytes(name), AskedMode { mode, umask });
+        let (caller, parent, name, asked) =
+            (self.caller(req), self.ino(parent), bytes(name), AskedMode { mode, umask });
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.mknod(caller, parent, name, asked, rdev).await };
         self.run(Needs::Names, "mknod", reply, work, View::entry);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let (caller, parent, name, asked) = (caller(req), self.ino(parent), bytes(name), AskedMode { mode, umask });
+        let (caller, parent, name, asked) =
+            (self.caller(req), self.ino(parent), bytes(name), AskedMode { mode, umask });
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.mkdir(caller, parent, name, asked).await };
         self.run(Needs::Names, "mkdir", reply, work, View::entry);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (caller, parent, name) = (caller(req), self.ino(parent), bytes(name));
+        let (caller, parent, name) = (self.caller(req), self.ino(parent), bytes(name));
         self.run(
             Needs::Names,
             "unlink",
@@ -136,7 +143,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (caller, parent, name) = (caller(req), self.ino(parent), bytes(name));
+        let (caller, parent, name) = (self.caller(req), self.ino(parent), bytes(name));
         self.run(
             Needs::Names,
             "rmdir",
@@ -147,7 +154,8 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let (caller, parent, name, target) = (caller(req), self.ino(parent), bytes(name), bytes(target.as_os_str()));
+        let (caller, parent, name, target) =
+            (self.caller(req), self.ino(parent), bytes(name), bytes(target.as_os_str()));
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.symlink(caller, parent, name, target).await };
         self.run(Needs::Names, "symlink", reply, work, View::entry);
     }
@@ -164,7 +172,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     ) {
         let from = Place { parent: self.ino(parent), name: bytes(name) };
         let to = Place { parent: self.ino(newparent), name: bytes(newname) };
-        let (caller, flags) = (caller(req), flags.bits());
+        let (caller, flags) = (self.caller(req), flags.bits());
         self.run(
             Needs::Names,
             "rename",
@@ -175,14 +183,14 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     }
 
     fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        let (caller, ino, parent, name) = (caller(req), self.ino(ino), self.ino(newparent), bytes(newname));
+        let (caller, ino, parent, name) = (self.caller(req), self.ino(ino), self.ino(newparent), bytes(newname));
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.link(caller, ino, parent, name).await };
         self.run(Needs::Names, "link", reply, work, View::entry);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (caller, ino, flags) = (caller(req), self.ino(ino), flags.0);
-        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.open(caller, ino, writable(flags)).await };
+        let (caller, ino, flags) = (self.caller(req), self.ino(ino), flags.0);
+        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.open(caller, ino, Access::of_flags(flags)).await };
         let done = move |_: View, reply: ReplyOpen, opened: Opened| {
             reply.opened(FileHandle(opened.fh.0), open_flags(opened, flags));
         };
@@ -199,7 +207,8 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let (caller, parent, name, asked) = (caller(req), self.ino(parent), bytes(name), AskedMode { mode, umask });
+        let (caller, parent, name, asked) =
+            (self.caller(req), self.ino(parent), bytes(name), AskedMode { mode, umask });
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.create(caller, parent, name, asked, flags).await };
         self.run(Needs::Names, "create", reply, work, move |view, reply, made| view.created(reply, made, flags));
     }
@@ -221,7 +230,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -232,7 +241,8 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         reply: ReplyWrite,
     ) {
         let (fh, data) = (Fh(fh.0), Bytes::copy_from_slice(data));
-        let kill_priv = write_flags.contains(fuser::WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let lacks_fsetid = write_flags.contains(fuser::WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let kill_priv = lacks_fsetid || self.caller(req).squashed;
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.write(fh, offset, data, kill_priv).await };
         let done = |_: View, reply: ReplyWrite, written: u32| reply.written(written);
         self.run(Needs::Data, "write", reply, work, done);
@@ -262,12 +272,15 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         self.run(Needs::Data, "release", reply, move |vfs| async move { vfs.release(fh).await }, View::empty);
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(self.vfs.opendir(self.ino(ino)).0), FopenFlags::empty());
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let (caller, ino) = (self.caller(req), self.ino(ino));
+        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.opendir(caller, ino).await };
+        let done = |_: View, reply: ReplyOpen, fh: Fh| reply.opened(FileHandle(fh.0), FopenFlags::empty());
+        self.run(Needs::Names, "opendir", reply, work, done);
     }
 
     fn readdir(&self, req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let (caller, fh, map) = (caller(req), Fh(fh.0), self.view.map);
+        let (caller, fh, map) = (self.caller(req), Fh(fh.0), self.view.map);
         let work = move |vfs: Arc<Vfs<M>>| async move {
             let mut fill = |item: &DirItem| {
                 let kind = reply::file_type(item.kind);
@@ -279,7 +292,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     }
 
     fn readdirplus(&self, req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let (caller, fh, view) = (caller(req), Fh(fh.0), self.view);
+        let (caller, fh, view) = (self.caller(req), Fh(fh.0), self.view);
         let work = move |vfs: Arc<Vfs<M>>| async move {
             let mut fill = |item: &DirItem| view.add_plus(&mut reply, item);
             (vfs.readdir(caller, fh, offset, &mut fill).await, reply)
@@ -298,7 +311,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     }
 
     fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let caller = caller(req);
+        let caller = self.caller(req);
         let done = |_: View, reply: ReplyStatfs, usage: FsUsage| {
             let FsUsage { blocks, blocks_free, inodes, inodes_free } = usage;
             let block_bytes = STATFS_BLOCK_BYTES as u32;
@@ -309,7 +322,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     }
 
     fn access(&self, req: &Request, ino: INodeNo, mask: fuser::AccessFlags, reply: ReplyEmpty) {
-        let (caller, ino, wanted) = (caller(req), self.ino(ino), mask.bits() as u32);
+        let (caller, ino, wanted) = (self.caller(req), self.ino(ino), mask.bits() as u32);
         self.run(
             Needs::Names,
             "access",
@@ -330,7 +343,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        let (caller, fh, offset) = (caller(req), Fh(fh.0), control::offset_of(in_data));
+        let (caller, fh, offset) = (self.caller(req), Fh(fh.0), control::offset_of(in_data));
         let work = move |vfs: Arc<Vfs<M>>| async move {
             match cmd {
                 control::IOCTL_INFO => vfs.info(caller, fh, offset).await,
@@ -352,27 +365,31 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let (caller, ino, name, value) = (caller(req), self.ino(ino), bytes(name), Bytes::copy_from_slice(value));
+        let value = xattr::to_volume(self.view.ids, name, value);
+        let (caller, ino, name) = (self.caller(req), self.ino(ino), bytes(name));
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.set_xattr(caller, ino, name, value, flags as u32).await };
         self.run(Needs::Names, "setxattr", reply, work, View::empty);
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let (caller, ino, name) = (caller(req), self.ino(ino), bytes(name));
+        let (caller, ino, name) = (self.caller(req), self.ino(ino), bytes(name));
+        let asked = name.clone();
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.get_xattr(caller, ino, name).await };
-        let done = move |_: View, reply: ReplyXattr, value: Bytes| xattr::reply(reply, size, &value);
+        let done = move |view: View, reply: ReplyXattr, value: Bytes| {
+            xattr::reply(reply, size, &xattr::to_local(view.ids, &asked, value));
+        };
         self.run(Needs::Names, "getxattr", reply, work, done);
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let (caller, ino) = (caller(req), self.ino(ino));
+        let (caller, ino) = (self.caller(req), self.ino(ino));
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.list_xattr(caller, ino).await };
         let done = move |_: View, reply: ReplyXattr, names: Vec<u8>| xattr::reply(reply, size, &names);
         self.run(Needs::Names, "listxattr", reply, work, done);
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (caller, ino, name) = (caller(req), self.ino(ino), bytes(name));
+        let (caller, ino, name) = (self.caller(req), self.ino(ino), bytes(name));
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.remove_xattr(caller, ino, name).await };
         self.run(Needs::Names, "removexattr", reply, work, View::empty);
     }

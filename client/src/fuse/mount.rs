@@ -51,7 +51,9 @@ pub struct Mounted {
 pub fn mount<M: MetaApi>(vfs: &Arc<Vfs<M>>, runtimes: Runtimes, config: &MountConfig) -> Result<Mounted, ClientError> {
     let map = InoMap { root: vfs.root() };
     let (end, ended) = oneshot::channel();
-    let adapter = Adapter::new(vfs.clone(), runtimes, View { map, ttl: config.ttl }, end);
+    // One mount a process: it lives as long.
+    let ids = Box::leak(Box::new(config.options.ids.clone()));
+    let adapter = Adapter::new(vfs.clone(), runtimes, View { map, ttl: config.ttl, ids }, end);
     let failed = |error: io::Error| {
         let said = error.to_string();
         ClientError::Failed(format!("cannot mount on {}: {}", config.dir.display(), said.trim_end().replace('\n', " ")))

@@ -1,9 +1,11 @@
 //! Options: `-o` of mount(8) and of an fstab line, as a type. Pure. Called by cli/mount.
 
+use crate::vfs::atimes::AtimePolicy;
+use crate::vfs::ids::{self, IdMap};
 use fuser::MountOption;
 
 /// Options that mount(8) and the init system keep for themselves; they come along from fstab.
-const FOR_OTHERS: [&str; 17] = [
+const FOR_OTHERS: [&str; 15] = [
     "defaults",
     "auto",
     "noauto",
@@ -15,28 +17,31 @@ const FOR_OTHERS: [&str; 17] = [
     "owner",
     "group",
     "nolock",
-    "relatime",
-    "norelatime",
-    "strictatime",
     "lazytime",
+    "export",
     "async",
     "default_permissions",
 ];
-const KNOWN: &str = "ro, rw, [no]exec, [no]suid, [no]dev, [no]atime, sync, dirsync, allow_other, and NAME=VALUE of \
-                     subdir, cache-size, buffer-size, max-uploads, attr-cache, entry-cache, log, tls-ca, tls-cert, tls-key";
+const KNOWN: &str = "ro, rw, [no]exec, [no]suid, [no]dev, [no]atime, [no]relatime, strictatime, nodiratime, export, sync, dirsync, allow_other, [no_]root_squash, anonuid=, anongid=, uidmap=LOCAL:VOLUME[:COUNT], gidmap=, and NAME=VALUE of \
+                     subdir, cache-size, buffer-size, max-uploads, attr-cache, entry-cache, open-cache, log, tls-ca, tls-cert, tls-key";
 /// Names that are long options of `holdfast mount` as well.
-const OWN: [&str; 10] = [
+pub const OWN: [&str; 11] = [
     "subdir",
     "cache-size",
     "buffer-size",
     "max-uploads",
     "attr-cache",
     "entry-cache",
+    "open-cache",
     "log",
     "tls-ca",
     "tls-cert",
     "tls-key",
 ];
+
+/// Options about users and groups, as in exports(5) and mount(8).
+const OF_IDS: [&str; 4] = ["uidmap", "gidmap", "anonuid", "anongid"];
+const SQUASH: [&str; 2] = ["root_squash", "no_root_squash"];
 
 /// What `-o` said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +50,10 @@ pub struct MountOptions {
     pub flags: Vec<MountOption>,
     pub read_only: bool,
     pub allow_other: bool,
+    /// What a read does to atime. The kernel leaves it to a FUSE filesystem.
+    pub atime: AtimePolicy,
+    /// Users and groups by other numbers, and root as nobody.
+    pub ids: IdMap,
     /// (name, value) of options that are long options, too.
     pub own: Vec<(String, String)>,
 }
@@ -55,6 +64,8 @@ pub enum OptionError {
     Unknown(String),
     #[error("mount option \"{0}\" needs a value: {0}=VALUE")]
     NoValue(String),
+    #[error("mount option {name}: {problem}")]
+    BadValue { name: &'static str, problem: String },
 }
 
 impl MountOptions {
@@ -64,9 +75,11 @@ impl MountOptions {
     /// An option that is not known, or lacks its value.
     pub fn parse(lists: &[String]) -> Result<MountOptions, OptionError> {
         let mut options = MountOptions::default();
-        for option in lists.iter().flat_map(|list| list.split(',')).map(str::trim) {
+        let words = || lists.iter().flat_map(|list| list.split(',')).map(str::trim);
+        for option in words() {
             options.add(option)?;
         }
+        options.ids = ids(words())?;
         Ok(options)
     }
 
@@ -84,16 +97,32 @@ impl MountOptions {
             self.own.push((name.to_owned(), value.to_owned()));
             return Ok(());
         }
-        if OWN.contains(&option) {
+        if option.split_once('=').is_some_and(|(name, _)| OF_IDS.contains(&name)) || SQUASH.contains(&option) {
+            return Ok(());
+        }
+        if OWN.contains(&option) || OF_IDS.contains(&option) {
             return Err(OptionError::NoValue(option.to_owned()));
         }
         match option {
             "ro" => self.read_only = true,
             "rw" => self.read_only = false,
             "allow_other" => self.allow_other = true,
+            "relatime" | "atime" | "diratime" => self.set_atime(AtimePolicy::Relatime),
+            "strictatime" | "norelatime" => self.set_atime(AtimePolicy::Strictatime),
+            "nodiratime" => self.set_atime(AtimePolicy::Nodiratime),
+            "noatime" => self.set_atime(AtimePolicy::Noatime),
             _ => self.set_flag(flag(option).ok_or_else(|| OptionError::Unknown(option.to_owned()))?),
         }
         Ok(())
+    }
+
+    /// The kernel only shows it, in the mount table.
+    fn set_atime(&mut self, policy: AtimePolicy) {
+        self.atime = policy;
+        self.flags.retain(|given| *given != MountOption::NoAtime);
+        if policy == AtimePolicy::Noatime {
+            self.flags.push(MountOption::NoAtime);
+        }
     }
 
     fn set_flag(&mut self, flag: MountOption) {
@@ -107,6 +136,26 @@ impl MountOptions {
     }
 }
 
+/// The map that the options ask for.
+fn ids<'a>(words: impl Iterator<Item = &'a str> + Clone) -> Result<IdMap, OptionError> {
+    let values = |wanted: &'static str| {
+        words.clone().filter_map(|word| word.split_once('=')).filter(move |(name, _)| *name == wanted)
+    };
+    let ranges = |name: &'static str| {
+        let ranges = ids::parse_ranges(values(name).map(|(_, value)| value));
+        ranges.map_err(|problem| OptionError::BadValue { name, problem })
+    };
+    let anon = |name: &'static str| match values(name).last() {
+        Some((_, value)) => {
+            value.parse::<u32>().map_err(|_| OptionError::BadValue { name, problem: format!("\"{value}\" is no id") })
+        }
+        None => Ok(ids::ANON_ID),
+    };
+    let squashed = words.clone().filter(|word| SQUASH.contains(word)).last() == Some("root_squash");
+    let anon = (anon("anonuid")?, anon("anongid")?);
+    Ok(IdMap { uids: ranges("uidmap")?, gids: ranges("gidmap")?, squash: squashed.then_some(anon) })
+}
+
 fn flag(option: &str) -> Option<MountOption> {
     Some(match option {
         "exec" => MountOption::Exec,
@@ -115,8 +164,6 @@ fn flag(option: &str) -> Option<MountOption> {
         "nosuid" => MountOption::NoSuid,
         "dev" => MountOption::Dev,
         "nodev" => MountOption::NoDev,
-        "atime" => MountOption::Atime,
-        "noatime" => MountOption::NoAtime,
         "sync" => MountOption::Sync,
         "dirsync" => MountOption::DirSync,
         _ => return None,
@@ -131,8 +178,6 @@ fn opposite(flag: &MountOption) -> Option<MountOption> {
         MountOption::NoSuid => MountOption::Suid,
         MountOption::Dev => MountOption::NoDev,
         MountOption::NoDev => MountOption::Dev,
-        MountOption::Atime => MountOption::NoAtime,
-        MountOption::NoAtime => MountOption::Atime,
         _ => return None,
     })
 }
@@ -150,6 +195,25 @@ mod tests {
         let options = parse("noexec,ro,exec,rw,nosuid").expect("parses");
         assert_eq!(options.flags, [MountOption::Exec, MountOption::NoSuid]);
         assert!(!options.read_only);
+    }
+
+    #[test]
+    fn the_last_word_on_access_times_counts() {
+        assert_eq!(parse("").expect("parses").atime, AtimePolicy::Relatime);
+        assert_eq!(parse("noatime,strictatime").expect("parses").atime, AtimePolicy::Strictatime);
+        let none = parse("relatime,noatime").expect("parses");
+        assert_eq!((none.atime, none.flags), (AtimePolicy::Noatime, vec![MountOption::NoAtime]));
+    }
+
+    #[test]
+    fn users_may_have_other_numbers_and_root_be_nobody() {
+        let options = parse("uidmap=1000:5000:10,uidmap=7:8,gidmap=100:200,root_squash,anonuid=99").expect("parses");
+        assert_eq!((options.ids.uid_to_volume(1003), options.ids.uid_to_volume(7)), (5003, 8));
+        assert_eq!((options.ids.gid_to_volume(100), options.ids.squash), (200, Some((99, 65534))));
+        assert_eq!(parse("root_squash,no_root_squash").expect("parses").ids, IdMap::default());
+        assert!(matches!(parse("uidmap=1000"), Err(OptionError::BadValue { name: "uidmap", .. })));
+        assert!(matches!(parse("anongid=nobody"), Err(OptionError::BadValue { name: "anongid", .. })));
+        assert_eq!(parse("uidmap"), Err(OptionError::NoValue("uidmap".into())));
     }
 
     #[test]

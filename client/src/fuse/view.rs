@@ -1,9 +1,11 @@
 //! View: how values of vfs become replies: numbers as the kernel knows them, time-outs, flags of an open. Called by the adapter.
 
 use crate::fuse::reply::{self, InoMap};
+use crate::vfs::ids::IdMap;
+use crate::vfs::ops::open::Access;
 use crate::vfs::{DirItem, Opened};
 use bytes::Bytes;
-use fuser::{Errno, FileHandle, FopenFlags, Generation, INodeNo};
+use fuser::{Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo};
 use fuser::{ReplyAttr, ReplyCreate, ReplyData, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry};
 use holdfast_proto::pb;
 use std::ffi::OsStr;
@@ -33,11 +35,24 @@ const SAME_CALL: Duration = Duration::from_millis(1);
 pub struct View {
     pub map: InoMap,
     pub ttl: CacheTtl,
+    pub ids: &'static IdMap,
 }
 
 impl View {
+    fn shown(self, attr: &pb::Attr) -> FileAttr {
+        let mut shown = reply::file_attr(self.map, attr);
+        shown.uid = self.ids.uid_to_local(attr.uid);
+        shown.gid = self.ids.gid_to_local(attr.gid);
+        shown
+    }
+
+    /// Of chown(2).
+    pub fn owner_to_volume(self, uid: Option<u32>, gid: Option<u32>) -> (Option<u32>, Option<u32>) {
+        (uid.map(|uid| self.ids.uid_to_volume(uid)), gid.map(|gid| self.ids.gid_to_volume(gid)))
+    }
+
     pub fn entry(self, reply: ReplyEntry, attr: pb::Attr) {
-        let shown = reply::file_attr(self.map, &attr);
+        let shown = self.shown(&attr);
         let attr_ttl = self.ttl.attr.max(SAME_CALL);
         reply.entry_with_ttls(&attr_ttl, &self.ttl.entry, &shown, Generation(attr.generation));
     }
@@ -57,7 +72,7 @@ impl View {
 
     pub fn attr(self, reply: ReplyAttr, attr: pb::Attr) {
         let grace = if attr.kind() == pb::FileKind::Directory { SAME_CALL } else { Duration::ZERO };
-        reply.attr(&self.ttl.attr.max(grace), &reply::file_attr(self.map, &attr));
+        reply.attr(&self.ttl.attr.max(grace), &self.shown(&attr));
     }
 
     pub fn empty(self, reply: ReplyEmpty, (): ()) {
@@ -65,7 +80,7 @@ impl View {
     }
 
     pub fn created(self, reply: ReplyCreate, (attr, opened): (pb::Attr, Opened), flags: i32) {
-        let shown = reply::file_attr(self.map, &attr);
+        let shown = self.shown(&attr);
         let (generation, fh) = (Generation(attr.generation), FileHandle(opened.fh.0));
         reply.created(&self.ttl.entry.min(self.ttl.attr), &shown, generation, fh, open_flags(opened, flags));
     }
@@ -76,7 +91,7 @@ impl View {
             Some(attr) => (*attr, self.ttl.entry.min(self.ttl.attr)),
             None => (pb::Attr { ino: item.ino, kind: item.kind as i32, ..pb::Attr::default() }, Duration::ZERO),
         };
-        let shown = reply::file_attr(self.map, &attr);
+        let shown = self.shown(&attr);
         let (ino, generation) = (self.map.to_kernel(item.ino), Generation(attr.generation));
         reply.add(ino, item.next, OsStr::from_bytes(&item.name), &ttl, &shown, generation)
     }
@@ -89,14 +104,10 @@ impl View {
     }
 }
 
-pub fn writable(flags: i32) -> bool {
-    flags & libc::O_ACCMODE != libc::O_RDONLY
-}
-
 /// Pages stay if they are still right. The close of a handle that cannot have written need not ask us.
 pub fn open_flags(opened: Opened, flags: i32) -> FopenFlags {
     let mut shown = FopenFlags::empty();
     shown.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
-    shown.set(FopenFlags::FOPEN_NOFLUSH, !writable(flags));
+    shown.set(FopenFlags::FOPEN_NOFLUSH, !Access::of_flags(flags).writes);
     shown
 }

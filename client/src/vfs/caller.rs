@@ -1,17 +1,21 @@
 //! Caller: who asks, as the kernel says, and when their supplementary groups are worth a look into /proc.
 //! Called by fuse/adapter (which makes them) and by the operations.
 
+use crate::vfs::ids::{IDENTITY, IdMap};
 use holdfast_proto::pb;
 
 /// Set-group-ID, the one mode bit whose rule asks for supplementary groups (chmod(2)).
 const S_ISGID: u32 = libc::S_ISGID;
 
-/// Filesystem uid and gid, and the thread, of the process that made the system call.
+/// Filesystem uid and gid, as the volume knows them, and the thread, of the process that made the system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub uid: u32,
     pub gid: u32,
     pub pid: u32,
+    /// Root of this machine that acts as nobody: the kernel allowed everything, so nothing has been checked.
+    pub squashed: bool,
+    pub ids: &'static IdMap,
 }
 
 /// Permission bits of what is to be made, and the bits that the caller's umask takes away where no default ACL says otherwise.
@@ -36,7 +40,18 @@ impl From<u32> for AskedMode {
 
 impl Caller {
     /// The mount itself: used for what the kernel has already allowed.
-    pub const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+    pub const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0, squashed: false, ids: &IDENTITY };
+
+    /// The process that has these ids on this machine.
+    pub fn local(uid: u32, gid: u32, pid: u32, ids: &'static IdMap) -> Caller {
+        match ids.squash.filter(|_| uid == 0) {
+            Some((uid, gid)) => Caller { uid, gid, pid, squashed: true, ids },
+            None => {
+                let (uid, gid) = (ids.uid_to_volume(uid), ids.gid_to_volume(gid));
+                Caller { uid, gid, pid, squashed: false, ids }
+            }
+        }
+    }
 
     pub fn creds(&self) -> pb::Creds {
         pb::Creds { uid: self.uid, gid: self.gid, groups: Vec::new() }
@@ -54,7 +69,9 @@ impl Caller {
     }
 
     fn creds_with_groups_if(&self, needed: bool) -> pb::Creds {
-        let groups = if needed && self.uid != 0 && self.pid != 0 { groups_of(self.pid) } else { Vec::new() };
+        let asks = needed && self.uid != 0 && self.pid != 0 && !self.squashed;
+        let mut groups = if asks { groups_of(self.pid) } else { Vec::new() };
+        groups.iter_mut().for_each(|gid| *gid = self.ids.gid_to_volume(*gid));
         pb::Creds { uid: self.uid, gid: self.gid, groups }
     }
 }

@@ -7,7 +7,7 @@ use holdfast_proto::{FsErrno, pb};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Inodes whose data version is remembered after their last close, at least (twice that at most).
 const VERSIONS_MAX: usize = 32 * 1024;
@@ -22,6 +22,8 @@ pub struct FileHandle {
     pub ino: u64,
     pub file: Arc<OpenFile>,
     pub writable: bool,
+    /// The next read moves atime.
+    pub atime_due: AtomicBool,
     /// Text served in pieces by `info`, made at its first piece.
     pub info: Mutex<Option<Arc<str>>>,
 }
@@ -96,9 +98,12 @@ impl Handles {
         Fh(self.next_fh.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    pub fn insert_file(&self, ino: u64, file: Arc<OpenFile>, writable: bool) -> Fh {
+    pub fn insert_file(&self, ino: u64, file: Arc<OpenFile>, writable: bool, atime_due: bool) -> Fh {
         let fh = self.fresh_fh();
-        self.files.write().insert(fh, Arc::new(FileHandle { ino, file, writable, info: Mutex::new(None) }));
+        self.files.write().insert(
+            fh,
+            Arc::new(FileHandle { ino, file, writable, atime_due: AtomicBool::new(atime_due), info: Mutex::new(None) }),
+        );
         fh
     }
 

@@ -1,14 +1,18 @@
 //! vfs: the filesystem without a mount: MetaApi + Data + the table of what is open here. One operation, one file under ops/.
 //! Knows inodes, names and handles; knows neither fuser nor the kernel. Called by fuse/adapter and by tests.
 
+pub mod atimes;
 pub mod caller;
 mod creates;
 pub mod dir_stream;
 pub mod handles;
+pub mod ids;
 mod just_created;
+mod open_cache;
 pub mod ops;
 pub mod pushes;
 mod recent;
+mod room;
 mod size_guard;
 #[cfg(test)]
 mod test_meta;
@@ -26,15 +30,19 @@ pub use ops::statfs::FsUsage;
 use crate::data::Data;
 use crate::error::ClientError;
 use crate::meta::MetaApi;
+use atimes::{AtimePolicy, Atimes};
 use bytes::Bytes;
 use creates::Creates;
 use handles::{Handles, Opening};
 use holdfast_proto::{FsErrno, Name, pb};
 use just_created::JustCreated;
+use open_cache::OpenCache;
 use parking_lot::Mutex;
 use pushes::KernelCache;
 use recent::Recent;
+use room::Room;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// What a mount may decide.
@@ -47,11 +55,21 @@ pub struct VfsConfig {
     /// The kernel may believe names or attributes for a while: listings bring attributes along (readdirplus), and after a create it
     /// does not ask for them.
     pub kernel_caches: bool,
+    /// When a read moves atime.
+    pub atime: AtimePolicy,
+    /// How long an open may believe what the last one was told; zero asks each time, as close-to-open needs.
+    pub open_cache: Duration,
 }
 
 impl Default for VfsConfig {
     fn default() -> Self {
-        VfsConfig { root: holdfast_proto::ROOT_INO, read_only: false, kernel_caches: false }
+        VfsConfig {
+            root: holdfast_proto::ROOT_INO,
+            read_only: false,
+            kernel_caches: false,
+            atime: AtimePolicy::default(),
+            open_cache: Duration::ZERO,
+        }
     }
 }
 
@@ -63,6 +81,9 @@ pub struct Vfs<M: MetaApi> {
     pub(crate) creates: Creates,
     pub(crate) just_created: JustCreated,
     pub(crate) recent: Recent,
+    pub(crate) atimes: Atimes,
+    pub(crate) open_cache: OpenCache,
+    pub(crate) room: Room,
     pub(crate) config: VfsConfig,
     kernel: OnceLock<Box<dyn KernelCache>>,
     /// Held orphans that were closed for the last time, on their way to `pushes::run`.
@@ -80,6 +101,9 @@ impl<M: MetaApi> Vfs<M> {
             creates: Creates::default(),
             just_created: JustCreated::default(),
             recent: Recent::default(),
+            atimes: Atimes::default(),
+            open_cache: OpenCache::new(config.open_cache),
+            room: Room::default(),
             config,
             kernel: OnceLock::new(),
             released,
@@ -113,6 +137,7 @@ impl<M: MetaApi> Vfs<M> {
             self.data.release(handle.file.clone()).await;
             self.closed(handle.ino);
         }
+        atimes::tell(self).await;
         clean
     }
 

@@ -63,6 +63,7 @@ async fn answer<M: MetaApi>(vfs: &Arc<Vfs<M>>, question: pb::OrphanQuestion) {
     if question.through_index == 0 {
         return;
     }
+    question.inos.iter().for_each(|ino| vfs.open_cache.forget(*ino));
     // A file may have been made here, and unlinked by another client, while the reply with its number is still on its way.
     vfs.creates.settled().await;
     let mut inos = vfs.handles.hold(&question.inos);
@@ -104,6 +105,7 @@ fn handle<M: MetaApi>(vfs: &Arc<Vfs<M>>, event: Event) {
 }
 
 fn invalidate<M: MetaApi>(vfs: &Arc<Vfs<M>>, stale: &pb::Invalidate) {
+    stale.inos.iter().for_each(|ino| vfs.open_cache.forget(*ino));
     let Some(kernel) = vfs.kernel() else { return };
     stale.inos.iter().for_each(|ino| kernel.drop_inode(*ino));
     stale.dentries.iter().for_each(|dentry| kernel.drop_name(dentry.parent, &dentry.name));
@@ -131,6 +133,7 @@ fn reclaim<M: MetaApi>(vfs: &Arc<Vfs<M>>) {
 fn session_lost<M: MetaApi>(vfs: &Arc<Vfs<M>>, session: u64) {
     tracing::error!(session, "the session was lost: writes that were not committed fail with EIO");
     vfs.data.fence();
+    vfs.open_cache.clear();
     let open = vfs.handles.forget_session();
     if let Some(kernel) = vfs.kernel() {
         open.into_iter().for_each(|ino| kernel.drop_inode(ino));

@@ -31,6 +31,7 @@ impl<M: MetaApi> Vfs<M> {
     /// None for attributes that the server read before a commit which this mount knows of.
     fn admit_attr(&self, mut attr: pb::Attr) -> Option<pb::Attr> {
         self.saw(&attr);
+        self.atimes.show(&mut attr);
         if attr.kind() != FileKind::Regular {
             return Some(attr);
         }

@@ -1,5 +1,6 @@
 //! Unit tests of Vfs over a scripted MetaApi: what is asked, in which order, and what is not asked at all.
 
+use super::ops::open::Access;
 use super::test_meta::{Call, FakeMeta, Said, file_attr, say, say_attr, vfs};
 use super::*;
 use holdfast_proto::pb::{DirEntry, mutation::Op as WireOp, query::Ask as WireAsk};
@@ -65,7 +66,7 @@ async fn every_entry_is_listed_once_whatever_the_buffer_takes() {
     let cookies = [10, 20, 30, 30, 30, 40, 50, 50, 60, 70, 80];
     let vfs = vfs(&directory(entries(&cookies)), VfsConfig::default());
     for room in 1..15 {
-        let names = list(&vfs, vfs.opendir(1), 0, room).await;
+        let names = list(&vfs, vfs.opendir(Caller::ROOT, 1).await.expect("opens"), 0, room).await;
         let expected: Vec<String> =
             [".", ".."].map(String::from).into_iter().chain((0..cookies.len()).map(|n| format!("n{n}"))).collect();
         assert_eq!(names, expected, "room {room}");
@@ -75,7 +76,7 @@ async fn every_entry_is_listed_once_whatever_the_buffer_takes() {
 #[tokio::test]
 async fn a_listing_goes_on_from_any_offset_it_ever_gave() {
     let vfs = vfs(&directory(entries(&[10, 20, 30, 40, 50])), VfsConfig::default());
-    let fh = vfs.opendir(1);
+    let fh = vfs.opendir(Caller::ROOT, 1).await.expect("opens");
     assert_eq!(list(&vfs, fh, 0, 3).await.len(), 7);
     assert_eq!(list(&vfs, fh, 30, 3).await, ["n3", "n4"]);
     assert_eq!(list(&vfs, fh, 2, 9).await, ["n0", "n1", "n2", "n3", "n4"]);
@@ -87,7 +88,7 @@ async fn a_listing_goes_on_from_any_offset_it_ever_gave() {
 async fn a_rewind_asks_the_server_again() {
     let meta = directory(entries(&[10, 20]));
     let vfs = vfs(&meta, VfsConfig::default());
-    let fh = vfs.opendir(1);
+    let fh = vfs.opendir(Caller::ROOT, 1).await.expect("opens");
     list(&vfs, fh, 0, 1).await;
     let first = meta.take_calls().len();
     list(&vfs, fh, 0, 1).await;
@@ -103,7 +104,9 @@ async fn dot_dot_of_the_mounts_root_is_the_root_itself() {
             inos.push(item.ino);
             false
         };
-        vfs.readdir(Caller::ROOT, vfs.opendir(1), 0, &mut fill).await.expect("lists");
+        vfs.readdir(Caller::ROOT, vfs.opendir(Caller::ROOT, 1).await.expect("opens"), 0, &mut fill)
+            .await
+            .expect("lists");
         assert_eq!(inos, [1, expected]);
     }
 }
@@ -121,7 +124,10 @@ async fn attributes_that_waited_are_not_given_out() {
         other => unreachable!("{other:?}"),
     });
     let vfs = vfs(&meta, VfsConfig { kernel_caches: true, ..VfsConfig::default() });
-    assert_eq!(list(&vfs, vfs.opendir(1), 0, 3).await, [".", "..", "n0", "n1", "n2"]);
+    assert_eq!(
+        list(&vfs, vfs.opendir(Caller::ROOT, 1).await.expect("opens"), 0, 3).await,
+        [".", "..", "n0", "n1", "n2"]
+    );
     let pages = meta.take_calls().iter().filter(|call| matches!(call, Call::Ask(WireAsk::Readdir(_)))).count();
     assert_eq!(pages, 2, "what did not fit was asked for again");
 }
@@ -130,7 +136,7 @@ async fn attributes_that_waited_are_not_given_out() {
 async fn an_open_that_is_refused_is_not_counted() {
     let meta = FakeMeta::new(|_| refuse(FsErrno::Stale));
     let vfs = vfs(&meta, VfsConfig::default());
-    assert_eq!(vfs.open(Caller::ROOT, 7, false).await, Err(FsErrno::Stale.into()));
+    assert_eq!(vfs.open(Caller::ROOT, 7, Access::of_flags(libc::O_RDONLY)).await, Err(FsErrno::Stale.into()));
     assert!(!vfs.handles.is_open(7));
 }
 
@@ -141,7 +147,7 @@ async fn pages_are_kept_while_nobody_commits() {
     let vfs = vfs(&meta, VfsConfig::default());
     let mut kept = Vec::new();
     for _ in 0..3 {
-        let opened = vfs.open(Caller::ROOT, 7, false).await.expect("opens");
+        let opened = vfs.open(Caller::ROOT, 7, Access::of_flags(libc::O_RDONLY)).await.expect("opens");
         kept.push(opened.keep_cache);
         vfs.release(opened.fh).await.expect("releases");
     }
@@ -156,7 +162,7 @@ async fn an_orphan_question_is_answered_with_what_is_open_and_the_last_close_rel
     });
     let vfs = vfs(&meta, VfsConfig::default());
     let pushes = tokio::spawn(pushes::run(vfs.clone()));
-    let opened = vfs.open(Caller::ROOT, 7, false).await.expect("opens");
+    let opened = vfs.open(Caller::ROOT, 7, Access::of_flags(libc::O_RDONLY)).await.expect("opens");
     let ask = |through_index, inos| pb::Push {
         event: Some(pb::push::Event::Orphaned(pb::OrphanQuestion { through_index, inos })),
     };
@@ -230,7 +236,7 @@ async fn a_read_only_mount_asks_nobody_before_it_refuses() {
     assert_eq!(vfs.rmdir(root, 1, name()).await, refused);
     assert_eq!(vfs.rename(root, place(), place(), 0).await, refused);
     assert_eq!(vfs.setattr(root, 1, SetattrRequest::default()).await.map(drop), refused);
-    assert_eq!(vfs.open(root, 1, true).await.map(drop), refused);
+    assert_eq!(vfs.open(root, 1, Access::of_flags(libc::O_RDWR)).await.map(drop), refused);
     assert_eq!(meta.take_calls(), []);
 }
 
@@ -246,7 +252,7 @@ async fn bounds_are_checked_before_anybody_is_asked() {
     let huge = SetattrRequest { size: Some(u64::MAX), ..SetattrRequest::default() };
     assert_eq!(vfs.setattr(root, 1, huge).await.map(drop), Err(FsErrno::FBig.into()));
     let place = || Place { parent: 1, name: Bytes::from_static(b"f") };
-    for flags in [3, 4, 8] {
+    for flags in [3, 6, 8] {
         assert_eq!(vfs.rename(root, place(), place(), flags).await, Err(FsErrno::Inval.into()));
     }
     assert_eq!(meta.take_calls(), []);
@@ -258,10 +264,27 @@ async fn a_create_that_found_a_file_checks_what_the_kernel_could_not() {
         pb::EntryReply { attr: Some(pb::Attr { uid: 5, mode: 0o600, ..file_attr(7, 0, 1) }), created: false };
     let meta = FakeMeta::new(move |_| say(&existing));
     let vfs = vfs(&meta, VfsConfig::default());
-    let stranger = Caller { uid: 6, gid: 6, pid: 0 };
+    let stranger = Caller { uid: 6, gid: 6, ..Caller::ROOT };
     let refused = vfs.create(stranger, 1, Bytes::from_static(b"f"), 0o644.into(), libc::O_WRONLY).await;
     assert_eq!(refused.map(drop), Err(FsErrno::Access.into()));
     assert!(!vfs.handles.is_open(7), "a refused open is not counted");
-    let owner = Caller { uid: 5, gid: 5, pid: 0 };
+    let owner = Caller { uid: 5, gid: 5, ..Caller::ROOT };
     assert!(vfs.create(owner, 1, Bytes::from_static(b"f"), 0o644.into(), libc::O_WRONLY).await.is_ok());
+}
+
+#[tokio::test]
+async fn with_an_open_cache_the_second_open_asks_nobody_until_the_file_changes() {
+    let meta = FakeMeta::new(|call| match call {
+        Call::Ask(WireAsk::Open(_)) => say_attr(file_attr(7, 0, 1)),
+        _ => refuse(FsErrno::NoEnt),
+    });
+    let vfs = vfs(&meta, VfsConfig { open_cache: Duration::from_secs(60), ..VfsConfig::default() });
+    let reading = Access::of_flags(libc::O_RDONLY);
+    for _ in 0..3 {
+        vfs.open(Caller::ROOT, 7, reading).await.expect("opens");
+    }
+    assert_eq!(meta.call_count(), 1);
+    vfs.open_cache.forget(7);
+    vfs.open(Caller::ROOT, 7, reading).await.expect("opens");
+    assert_eq!(meta.call_count(), 2);
 }

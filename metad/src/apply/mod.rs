@@ -103,7 +103,7 @@ fn sender(op: &Op) -> Sender {
             Sender::User
         }
         Op::Rename(_) | Op::Setattr(_) | Op::CommitWrite(_) | Op::SetXattr(_) | Op::RemoveXattr(_) => Sender::User,
-        Op::Hold(_) | Op::Release(_) | Op::PurgeSlices(_) | Op::CloseSession(_) => Sender::Session,
+        Op::Hold(_) | Op::Release(_) | Op::PurgeSlices(_) | Op::TouchAtimes(_) | Op::CloseSession(_) => Sender::Session,
         Op::OpenSession(_) | Op::FormatVolume(_) | Op::ConfigVolume(_) | Op::ExpireSessions(_) | Op::Reclaim(_) => {
             Sender::Anyone
         }
@@ -165,6 +165,7 @@ fn dispatch(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &Op) -> Ruling<Bytes> {
         Op::CommitWrite(op) => reply(ops::commit_write::apply(txn, cx, op)),
         Op::SetXattr(op) => reply(ops::set_xattr::apply(txn, cx, op)),
         Op::RemoveXattr(op) => reply(ops::remove_xattr::apply(txn, cx, op)),
+        Op::TouchAtimes(op) => reply(ops::touch_atimes::apply(txn, cx, op)),
         Op::Hold(op) => reply(ops::hold::apply(txn, cx, op)),
         Op::Release(op) => reply(ops::release::apply(txn, cx, op)),
         Op::Reclaim(op) => reply(ops::reclaim::apply(txn, cx, op)),

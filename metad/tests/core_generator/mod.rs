@@ -147,7 +147,7 @@ impl Generator {
             42..50 => pb::UnlinkOp { parent, name }.into_wire(),
             50..54 => pb::RmdirOp { parent, name }.into_wire(),
             54..68 => {
-                let flags = self.one_of(&[0, 0, 0, 1, 2, 3]);
+                let flags = self.one_of(&[0, 0, 0, 1, 2, 3, 4, 5]);
                 pb::RenameOp { parent, name, new_parent: self.dir(), new_name: self.name(), flags }.into_wire()
             }
             68..80 => self.setattr().into_wire(),
@@ -157,7 +157,11 @@ impl Generator {
                 pb::HoldOp { through_index, inos: vec![self.ino(), self.ino()] }.into_wire()
             }
             95..97 => pb::ReleaseOp { inos: (0..5).map(|_| self.ino()).collect() }.into_wire(),
-            97..99 => pb::PurgeSlicesOp { slice_ids: (0..20).map(|n| session << 32 | n).collect() }.into_wire(),
+            97 => pb::PurgeSlicesOp { slice_ids: (0..20).map(|n| session << 32 | n).collect() }.into_wire(),
+            98 => {
+                let reads = (0..3).map(|_| pb::AtimeRead { ino: self.ino(), age_ms: self.id().into() }).collect();
+                pb::TouchAtimesOp { reads }.into_wire()
+            }
             99 => pb::CloseSessionOp {}.into_wire(),
             100..106 => {
                 let (name, flags) = (self.xattr_name(), self.one_of(&[0, 0, 0, 1, 2, 3]));

@@ -3,8 +3,8 @@
 
 use crate::error::ClientError;
 use crate::meta::MetaApi;
-use crate::vfs::ops::access::{R_OK, W_OK};
-use crate::vfs::ops::open::Opened;
+use crate::vfs::ops::access::{R_OK, W_OK, X_OK};
+use crate::vfs::ops::open::{Access, Opened};
 use crate::vfs::{AskedMode, Caller, SetattrRequest, Vfs, attr_of, wire_name};
 use bytes::Bytes;
 use holdfast_proto::FsErrno;
@@ -25,6 +25,7 @@ impl<M: MetaApi> Vfs<M> {
         flags: i32,
     ) -> Result<(pb::Attr, Opened), ClientError> {
         self.writable()?;
+        self.admit(&caller, parent, W_OK | X_OK).await?;
         let AskedMode { mode, umask } = asked.clean();
         let exclusive = flags & libc::O_EXCL != 0;
         let op = pb::CreateOp { parent, name: wire_name(name)?, mode, exclusive, umask };
@@ -37,7 +38,7 @@ impl<M: MetaApi> Vfs<M> {
         } else if !self.config.kernel_caches {
             self.just_created.remember(caller, attr, Instant::now());
         }
-        let opened = self.opened(&attr, flags & libc::O_ACCMODE != libc::O_RDONLY);
+        let opened = self.opened(&attr, Access::of_flags(flags));
         opening.keep();
         Ok((attr, opened))
     }

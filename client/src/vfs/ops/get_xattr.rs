@@ -3,6 +3,7 @@
 
 use crate::error::ClientError;
 use crate::meta::MetaApi;
+use crate::vfs::ops::access::R_OK;
 use crate::vfs::{Caller, Vfs};
 use bytes::Bytes;
 use holdfast_proto::{FsErrno, pb};
@@ -12,6 +13,7 @@ impl<M: MetaApi> Vfs<M> {
     /// # Errors
     /// ENODATA, EOPNOTSUPP, ERANGE.
     pub async fn get_xattr(&self, caller: Caller, ino: u64, name: Bytes) -> Result<Bytes, ClientError> {
+        self.admit(&caller, ino, R_OK).await?;
         if self.recent.is_absent(ino, &name, Instant::now()) {
             return Err(FsErrno::NoData.into());
         }

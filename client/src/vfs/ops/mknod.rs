@@ -2,6 +2,7 @@
 
 use crate::error::ClientError;
 use crate::meta::MetaApi;
+use crate::vfs::ops::access::{W_OK, X_OK};
 use crate::vfs::{AskedMode, Caller, Vfs, attr_of, wire_name};
 use bytes::Bytes;
 use holdfast_proto::FsErrno;
@@ -29,6 +30,7 @@ impl<M: MetaApi> Vfs<M> {
             libc::S_IFBLK => FileKind::Block,
             _ => return Err(FsErrno::Inval.into()),
         };
+        self.admit(&caller, parent, W_OK | X_OK).await?;
         let AskedMode { mode, umask } = asked.clean();
         let op = pb::MknodOp { parent, name: wire_name(name)?, mode, kind: kind as i32, rdev, umask };
         attr_of(self.meta.mutate(&caller.creds_for_mode(mode), op).await?.reply)

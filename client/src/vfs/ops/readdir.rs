@@ -69,6 +69,9 @@ impl<M: MetaApi> Vfs<M> {
         let getattr = async { attr_of(self.meta.query(&creds, pb::GetattrQuery { ino: dir.ino }).await?.reply) };
         let ((entries, end), attr) = futures::try_join!(self.page(caller, dir.ino, after), getattr)?;
         stream.refill(OFFSET_DOTDOT, entries, end);
+        let mut shown = attr;
+        self.atimes.show(&mut shown);
+        self.note_read(&shown);
         Ok(Some(if dir.ino == self.config.root { dir.ino } else { attr.parent }))
     }
 

@@ -11,6 +11,7 @@ impl<M: MetaApi> Vfs<M> {
     /// ENODATA, EOPNOTSUPP, EPERM, EROFS.
     pub async fn remove_xattr(&self, caller: Caller, ino: u64, name: Bytes) -> Result<(), ClientError> {
         self.writable()?;
+        self.admit_xattr_change(&caller, ino, &name).await?;
         let answer = self.meta.mutate(&caller.creds(), pb::RemoveXattrOp { ino, name }).await?;
         self.saw(&attr_of(answer.reply)?);
         Ok(())

@@ -1,12 +1,13 @@
-//! Rename: rename(2) and renameat2(2) with NOREPLACE or EXCHANGE, one commit. Called by fuse/adapter.
+//! Rename: rename(2) and renameat2(2) with NOREPLACE, EXCHANGE or WHITEOUT, one commit. Called by fuse/adapter.
 
 use crate::error::ClientError;
 use crate::meta::MetaApi;
+use crate::vfs::ops::access::{W_OK, X_OK};
 use crate::vfs::{Caller, Vfs, wire_name};
 use bytes::Bytes;
 use holdfast_proto::{FsErrno, pb};
 
-const FLAGS_KNOWN: u32 = libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE;
+const FLAGS_KNOWN: u32 = libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE | libc::RENAME_WHITEOUT;
 
 /// A name in a directory.
 #[derive(Clone, Debug)]
@@ -21,9 +22,12 @@ impl<M: MetaApi> Vfs<M> {
     /// (sticky directory), EROFS, ENAMETOOLONG.
     pub async fn rename(&self, caller: Caller, from: Place, to: Place, flags: u32) -> Result<(), ClientError> {
         self.writable()?;
-        if flags & !FLAGS_KNOWN != 0 || flags == FLAGS_KNOWN {
+        let exchanges = flags & libc::RENAME_EXCHANGE != 0;
+        if flags & !FLAGS_KNOWN != 0 || (exchanges && flags != libc::RENAME_EXCHANGE) {
             return Err(FsErrno::Inval.into());
         }
+        self.admit(&caller, from.parent, W_OK | X_OK).await?;
+        self.admit(&caller, to.parent, W_OK | X_OK).await?;
         let op = pb::RenameOp {
             parent: from.parent,
             name: wire_name(from.name)?,

@@ -46,6 +46,9 @@ impl<M: MetaApi> Vfs<M> {
         if resizes || sets_id || set.atime.is_some() || set.mtime.is_some() {
             self.data.flush_ino(ino).await?;
         }
+        if set.atime.is_some() {
+            self.atimes.forget(ino);
+        }
         let answer = self.meta.mutate(&caller.creds_with_groups(), set.into_op(ino)).await?;
         let mut attr = attr_of(answer.reply)?;
         if resizes {
@@ -53,6 +56,8 @@ impl<M: MetaApi> Vfs<M> {
         }
         self.data.observe(&attr);
         self.saw(&attr);
+        self.atimes.show(&mut attr);
+        self.open_cache.forget(ino);
         self.count_local_writes(&mut attr);
         Ok(attr)
     }

@@ -2,6 +2,7 @@
 
 use crate::error::ClientError;
 use crate::meta::MetaApi;
+use crate::vfs::ops::access::{W_OK, X_OK};
 use crate::vfs::{Caller, Vfs, attr_of, wire_name};
 use bytes::Bytes;
 use holdfast_proto::limits::SYMLINK_BYTES_MAX;
@@ -24,6 +25,7 @@ impl<M: MetaApi> Vfs<M> {
         if target.is_empty() {
             return Err(FsErrno::NoEnt.into());
         }
+        self.admit(&caller, parent, W_OK | X_OK).await?;
         let op = pb::SymlinkOp { parent, name: wire_name(name)?, target };
         attr_of(self.meta.mutate(&caller.creds(), op).await?.reply)
     }

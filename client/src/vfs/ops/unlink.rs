@@ -3,6 +3,7 @@
 
 use crate::error::ClientError;
 use crate::meta::MetaApi;
+use crate::vfs::ops::access::{W_OK, X_OK};
 use crate::vfs::{Caller, Vfs, wire_name};
 use bytes::Bytes;
 use holdfast_proto::pb;
@@ -12,6 +13,7 @@ impl<M: MetaApi> Vfs<M> {
     /// ENOENT, EISDIR, EPERM or EACCES (sticky directory), EROFS.
     pub async fn unlink(&self, caller: Caller, parent: u64, name: Bytes) -> Result<(), ClientError> {
         self.writable()?;
+        self.admit(&caller, parent, W_OK | X_OK).await?;
         let op = pb::UnlinkOp { parent, name: wire_name(name)? };
         self.meta.mutate(&caller.creds(), op).await.map(|_| ())
     }

@@ -2,18 +2,19 @@
 
 use crate::error::ClientError;
 use crate::meta::MetaApi;
+use crate::vfs::atimes::clock;
 use crate::vfs::{Caller, Fh, SetattrRequest, Vfs};
 use bytes::Bytes;
+use holdfast_proto::FsErrno;
 use holdfast_proto::limits::FILE_BYTES_MAX;
-use holdfast_proto::{FsErrno, pb};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::Ordering::Relaxed;
 
 impl<M: MetaApi> Vfs<M> {
-    /// All of `data` or an error. Waits while the buffers are full. `kill_priv`: the writer has no CAP_FSETID, so that set-user-ID and
+    /// All of `data`, as much as there is room for in the volume, or an error. Waits while the buffers are full. `kill_priv`: the writer has no CAP_FSETID, so that set-user-ID and
     /// set-group-ID go: those known here before the write, and what another client set meanwhile with its commit.
     ///
     /// # Errors
-    /// EBADF (also: not open for writing), EFBIG; EIO where earlier data of the file was lost.
+    /// EBADF (also: not open for writing), EFBIG, ENOSPC; EIO where earlier data of the file was lost.
     pub async fn write(&self, fh: Fh, offset: u64, data: Bytes, kill_priv: bool) -> Result<u32, ClientError> {
         let handle = self.handles.file(fh)?;
         if !handle.writable {
@@ -27,14 +28,12 @@ impl<M: MetaApi> Vfs<M> {
             let kill = SetattrRequest { kill_priv, ..SetattrRequest::default() };
             self.setattr(Caller::ROOT, handle.ino, kill).await?;
         }
-        self.data.write_by(&handle.file, offset, data, kill_priv).await?;
-        self.handles.wrote(handle.ino, now());
-        Ok(len as u32)
+        let fits = self.room_for(&handle, offset, len as u64).await?;
+        self.data.write_by(&handle.file, offset, data.slice(..fits as usize), kill_priv).await?;
+        // This client's clock: shown until the commit brings the server's.
+        self.handles.wrote(handle.ino, clock());
+        self.open_cache.forget(handle.ino);
+        handle.atime_due.store(true, Relaxed);
+        Ok(fits as u32)
     }
-}
-
-/// This client's clock: shown until the commit brings the server's.
-fn now() -> pb::TimeSpec {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    pb::TimeSpec { sec: since.as_secs() as i64, nsec: since.subsec_nanos() }
 }

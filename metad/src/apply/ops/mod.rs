@@ -20,4 +20,5 @@ pub mod rmdir;
 pub mod set_xattr;
 pub mod setattr;
 pub mod symlink;
+pub mod touch_atimes;
 pub mod unlink;

@@ -2,13 +2,15 @@
 //! POSIX: rename(2), renameat2(2); the order of the checks is Linux's.
 
 use crate::apply::context::{Context, Ruling};
-use crate::apply::{dir, inode, orphan};
+use crate::apply::dir::{self, NewInode};
+use crate::apply::{inode, orphan, quota};
 use crate::store::inode_record::Inode;
 use crate::store::{StoreError, keys, read, txn::Txn};
 use holdfast_proto::{FsErrno, Name, pb};
 
 const NOREPLACE: u32 = 1;
 const EXCHANGE: u32 = 2;
+const WHITEOUT: u32 = 4;
 
 /// One end of a rename: a name in a directory.
 struct Place {
@@ -17,40 +19,52 @@ struct Place {
 }
 
 pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::RenameOp) -> Ruling<pb::RemovedReply> {
-    if op.flags & !(NOREPLACE | EXCHANGE) != 0 || op.flags == NOREPLACE | EXCHANGE {
+    let has = |flag: u32| op.flags & flag != 0;
+    if op.flags & !(NOREPLACE | EXCHANGE | WHITEOUT) != 0 || (has(EXCHANGE) && op.flags != EXCHANGE) {
         return Err(FsErrno::Inval.into());
+    }
+    if has(WHITEOUT) {
+        check_whiteout(txn, cx)?;
     }
     let (name, new_name) = (dir::name(&op.name)?, dir::name(&op.new_name)?);
     let from = Place { dir: dir::load(txn, cx, op.parent)?, name };
     let to = Place { dir: dir::load(txn, cx, op.new_parent)?, name: new_name };
     let moved = dir::find_inode(txn, cx, &from.dir, &from.name)?;
     let target = match dir::find(txn, cx, &to.dir, &to.name)? {
-        Some(_) if op.flags == NOREPLACE => return Err(FsErrno::Exist.into()),
-        None if op.flags == EXCHANGE => return Err(FsErrno::NoEnt.into()),
+        Some(_) if has(NOREPLACE) => return Err(FsErrno::Exist.into()),
+        None if has(EXCHANGE) => return Err(FsErrno::NoEnt.into()),
         Some(dentry) => Some(read::named_inode(txn, cx.volume, dentry.ino)?),
         None => None,
     };
-    check_loops(txn, cx, op.flags, (&from, &moved), (&to, target.as_ref()))?;
+    check_loops(txn, cx, has(EXCHANGE), (&from, &moved), (&to, target.as_ref()))?;
     match target {
         // Two names of one inode: rename(2) does nothing, and says so with success.
         Some(target) if target.ino == moved.ino => Ok(pb::RemovedReply::default()),
-        Some(target) if op.flags == EXCHANGE => {
+        Some(target) if has(EXCHANGE) => {
             check_exchange(cx, (&from, &moved), (&to, &target))?;
             exchange(txn, cx, (from, moved), (to, target))?;
             Ok(pb::RemovedReply::default())
         }
         target => {
             check_move(cx, (&from, &moved), (&to, target.as_ref()))?;
-            move_entry(txn, cx, (from, moved), (to, target))
+            move_entry(txn, cx, (from, moved), (to, target), has(WHITEOUT))
         }
     }
+}
+
+/// A whiteout is a device, which is root's to make (mknod(2)), and one inode more.
+fn check_whiteout(txn: &Txn<'_>, cx: &Context<'_>) -> Ruling<()> {
+    if !cx.is_root() {
+        return Err(FsErrno::Perm.into());
+    }
+    quota::check_inode(&read::usage(txn, cx.volume)?)
 }
 
 /// A directory cannot move into itself or below itself.
 fn check_loops(
     txn: &Txn<'_>,
     cx: &Context<'_>,
-    flags: u32,
+    exchanges: bool,
     (from, moved): (&Place, &Inode),
     (to, target): (&Place, Option<&Inode>),
 ) -> Ruling<()> {
@@ -64,7 +78,6 @@ fn check_loops(
         && target.is_dir()
         && dir::is_above(txn, cx, target.ino, &from.dir)?
     {
-        let exchanges = flags == EXCHANGE;
         return Err(if exchanges { FsErrno::Inval } else { FsErrno::NotEmpty }.into());
     }
     Ok(())
@@ -99,6 +112,7 @@ fn move_entry(
     cx: &mut Context<'_>,
     (mut from, moved): (Place, Inode),
     (mut to, target): (Place, Option<Inode>),
+    leaves_whiteout: bool,
 ) -> Ruling<pb::RemovedReply> {
     dir::remove_entry(txn, cx, &mut from.dir, &from.name, &moved);
     if to.dir.ino == from.dir.ino {
@@ -109,6 +123,12 @@ fn move_entry(
         None => dir::add_entry(txn, cx, &mut to.dir, &to.name, &moved),
     }
     settle(txn, cx, moved, &to.dir);
+    if leaves_whiteout {
+        let dir = if to.dir.ino == from.dir.ino { &mut to.dir } else { &mut from.dir };
+        // Character device 0:0: "there is nothing of this name", for union filesystems (renameat2(2)).
+        let whiteout = NewInode { kind: pb::FileKind::Char, mode: 0, umask: 0 };
+        dir::add_new(txn, cx, (dir, &from.name), whiteout, |_, _| {})?;
+    }
     let Some(target) = target else { return Ok(pb::RemovedReply::default()) };
     let orphaned = orphan::lose_name(txn, cx, target)?;
     Ok(pb::RemovedReply { ino: target.ino, orphaned })
