@@ -5,6 +5,7 @@ pub mod errno;
 pub mod limits;
 pub mod name;
 pub mod op;
+pub mod overlay;
 mod redact;
 pub mod version;
 

@@ -19,6 +19,24 @@ pub fn load(view: &dyn KvRead, cx: &Context<'_>, ino: u64) -> Ruling<Inode> {
     Ok(read::inode(view, cx.volume, ino)?.ok_or(FsErrno::Stale)?)
 }
 
+/// The same, for operations on data.
+pub fn load_file(view: &dyn KvRead, cx: &Context<'_>, ino: u64) -> Ruling<Inode> {
+    let inode = load(view, cx, ino)?;
+    if inode.is_dir() {
+        return Err(FsErrno::IsDir.into());
+    }
+    if inode.is_regular() { Ok(inode) } else { Err(FsErrno::Inval.into()) }
+}
+
+/// What every change of the data does to the rest: times move on, and one by an ordinary user takes the set-id bits away.
+pub fn note_write(cx: &Context<'_>, inode: &mut Inode) {
+    inode.mtime = cx.now;
+    inode.ctime = cx.now;
+    if !cx.is_root() {
+        inode.mode = without_set_id_bits(inode.mode);
+    }
+}
+
 pub fn save(txn: &mut Txn<'_>, cx: &mut Context<'_>, inode: &Inode) {
     cx.changed_inode(inode.ino);
     txn.put(&keys::inode(cx.volume, inode.ino), inode);

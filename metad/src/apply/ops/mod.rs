@@ -2,6 +2,8 @@
 
 pub mod close_session;
 pub mod commit_write;
+pub mod copy_file_range;
+pub mod fallocate;
 pub mod config_volume;
 pub mod create;
 pub mod expire_sessions;
