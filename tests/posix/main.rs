@@ -16,7 +16,10 @@ macro_rules! on_both {
 }
 
 mod access;
+mod copy_file_range;
 mod create;
+mod fallocate;
+mod ficlone;
 mod flush;
 mod fsync;
 mod getattr;
@@ -33,6 +36,7 @@ mod readdir;
 mod readlink;
 mod rename;
 mod rmdir;
+mod seek_hole;
 mod setattr;
 mod setgid;
 mod sparse;

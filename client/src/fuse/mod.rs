@@ -8,4 +8,5 @@ pub mod mount;
 pub mod notify;
 pub mod options;
 pub mod reply;
+mod space;
 pub mod view;

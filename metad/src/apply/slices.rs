@@ -54,13 +54,7 @@ pub fn visible(slices: &[StoredSlice]) -> impl Iterator<Item = Span<usize>> {
 }
 
 /// The first chunk from `from` to `last` in which the file has slices.
-pub fn next_chunk(
-    view: &dyn KvRead,
-    volume: u32,
-    ino: u64,
-    from: u32,
-    last: u32,
-) -> Result<Option<u32>, StoreError> {
+pub fn next_chunk(view: &dyn KvRead, volume: u32, ino: u64, from: u32, last: u32) -> Result<Option<u32>, StoreError> {
     let mut found = None;
     let start = keys::chunk_slices(volume, ino, from);
     read::slices(view, &start, &keys::chunk_slices(volume, ino, last).end(), |slice| {

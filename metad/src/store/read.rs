@@ -4,7 +4,8 @@ use super::codec::Record;
 use super::inode_record::{Inode, SlicePiece};
 use super::keys::{self, Key};
 use super::records::{
-    Counters, Dentry, Session, SessionDetails, SessionRef, Settings, SliceRefs, Slot, Stamp, Symlink, Usage, VolumeRef, Xattr,
+    Counters, Dentry, Session, SessionDetails, SessionRef, Settings, SliceRefs, Slot, Stamp, Symlink, Usage, VolumeRef,
+    Xattr,
 };
 use super::{KvRead, StoreError};
 use holdfast_proto::pb;

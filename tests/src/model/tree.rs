@@ -105,6 +105,16 @@ impl Tree {
         if self.get(ino).kind == Kind::Symlink { Err(libc::ENOENT) } else { Ok(ino) }
     }
 
+    /// Something with bytes. A directory has none, but can be opened.
+    fn opened(&self, path: &str, for_bytes: bool) -> Result<u64> {
+        let ino = self.walk(path)?;
+        match self.get(ino).kind {
+            Kind::Dir if for_bytes => Err(libc::EISDIR),
+            Kind::Symlink => Err(libc::ELOOP),
+            _ => Ok(ino),
+        }
+    }
+
     /// A new inode under a free name.
     fn add(&mut self, path: &str, mut new: Inode) -> Result<u64> {
         let (parent, name, taken) = self.place(path)?;
@@ -399,12 +409,7 @@ impl Fs for Model {
 
     fn write(&self, path: &str, offset: u64, data: &[u8]) -> Result<()> {
         let mut tree = self.0.borrow_mut();
-        let ino = tree.walk(path)?;
-        match tree.get(ino).kind {
-            Kind::Dir => return Err(libc::EISDIR),
-            Kind::Symlink => return Err(libc::ELOOP),
-            _ => {}
-        }
+        let ino = tree.opened(path, true)?;
         let node = tree.edit(ino);
         node.bytes.write(offset, data);
         node.mtime = None;
@@ -413,12 +418,49 @@ impl Fs for Model {
 
     fn read(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
         let tree = self.0.borrow();
-        let node = tree.get(tree.walk(path)?);
-        match node.kind {
-            Kind::Dir => Err(libc::EISDIR),
-            Kind::Symlink => Err(libc::ELOOP),
-            _ => Ok(node.bytes.read(offset, len)),
+        let ino = tree.opened(path, true)?;
+        Ok(tree.get(ino).bytes.read(offset, len))
+    }
+
+    fn fallocate(&self, path: &str, mode: i32, offset: u64, len: u64) -> Result<()> {
+        let mut tree = self.0.borrow_mut();
+        let ino = tree.opened(path, true)?;
+        let node = tree.edit(ino);
+        match mode {
+            // Allocate, zero; with and without KEEP_SIZE; punch.
+            0 | 1 => {}
+            3 | 16 | 17 => node.bytes.erase(offset, len),
+            _ => return Err(libc::EOPNOTSUPP),
         }
+        if mode & 1 == 0 && offset + len > node.bytes.size() {
+            node.bytes.truncate(offset + len);
+        }
+        node.mtime = None;
+        Ok(())
+    }
+
+    fn copy_file_range(&self, from: (&str, u64), to: (&str, u64), len: u64) -> Result<u64> {
+        let mut tree = self.0.borrow_mut();
+        let source = tree.opened(from.0, false)?;
+        let target = tree.opened(to.0, true)?;
+        if tree.get(source).kind == Kind::Dir {
+            return Err(libc::EISDIR);
+        }
+        let data = tree.get(source).bytes.read(from.1, len as usize);
+        if data.is_empty() {
+            return Ok(0);
+        }
+        if source == target && from.1.abs_diff(to.1) < data.len() as u64 {
+            return Err(libc::EINVAL);
+        }
+        let node = tree.edit(target);
+        node.bytes.write(to.1, &data);
+        node.mtime = None;
+        Ok(data.len() as u64)
+    }
+
+    fn seek(&self, _path: &str, _offset: u64, _whence: i32) -> Result<u64> {
+        panic!("where a filesystem keeps holes is its own affair")
     }
 
     fn readdir(&self, path: &str) -> Result<Vec<(String, Kind)>> {

@@ -2,13 +2,16 @@
 //! the kernel and fuser call things stays in fuse/.
 
 pub mod access;
+pub mod copy_file_range;
 mod create;
+mod fallocate;
 mod flush;
 mod fsync;
 mod getattr;
 pub mod info;
 mod link;
 mod lookup;
+pub mod lseek;
 mod mkdir;
 mod mknod;
 pub mod open;

@@ -78,13 +78,7 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::FallocateOp) -> R
 }
 
 /// Takes [from, to) out of the file's slices. How far it came, and how many slices became deletable.
-fn erase(
-    txn: &mut Txn<'_>,
-    cx: &mut Context<'_>,
-    inode: &Inode,
-    from: u64,
-    to: u64,
-) -> Result<(u64, u64), StoreError> {
+fn erase(txn: &mut Txn<'_>, cx: &mut Context<'_>, inode: &Inode, from: u64, to: u64) -> Result<(u64, u64), StoreError> {
     let mut deleted = 0;
     let mut looked = 0;
     let mut at = from;
