@@ -57,3 +57,22 @@ fn it_sees_writes_that_are_not_flushed_yet() {
     assert_eq!(seek(-1, DATA), -1);
     assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::ENXIO));
 }
+
+#[test]
+fn what_is_mapped_counts_after_msync() {
+    let path = shared::fresh_dir().join("f");
+    let file = File::options().create_new(true).read(true).write(true).open(path).unwrap();
+    file.set_len(1 << 20).unwrap();
+    let (all, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+    // SAFETY: a mapping of an open file as long as the file, which nobody shortens; one byte within it is written.
+    let found = unsafe {
+        let map = libc::mmap(std::ptr::null_mut(), 1 << 20, all, shared, file.as_raw_fd(), 0).cast::<u8>();
+        assert_ne!(map.cast(), libc::MAP_FAILED);
+        map.add(500_000).write_volatile(7);
+        assert_eq!(libc::msync(map.cast(), 1 << 20, libc::MS_SYNC), 0);
+        let found = libc::lseek(file.as_raw_fd(), 0, DATA);
+        libc::munmap(map.cast(), 1 << 20);
+        found
+    };
+    assert!((500_000 - 4096..=500_000).contains(&found), "the page of the byte, not {found}");
+}

@@ -19,7 +19,7 @@ pub fn seek(offset: i64, whence: i32) -> Result<(u64, Seek), ClientError> {
 /// How much of a copy is done at once: the reply counts in 32 bits, and the next copy should begin at a page. copy_file_range(2)
 /// has no flags yet.
 pub fn copy_len(len: u64, flags: CopyFileRangeFlags) -> Result<u64, ClientError> {
-    const LEN_MAX: u64 = (u32::MAX & !0xfff) as u64;
+    const LEN_MAX: u64 = !0xfff_u32 as u64;
     if flags.is_empty() { Ok(len.min(LEN_MAX)) } else { Err(FsErrno::Inval.into()) }
 }
 
