@@ -62,6 +62,13 @@ fn work(here: PathBuf, there: PathBuf, stop: Arc<AtomicBool>, done: Arc<AtomicUs
     number
 }
 
+/// No file, no orphan, and no slice that waits for its deletion.
+fn is_empty(cluster: &Cluster, meta: &str) -> bool {
+    let status = cluster.holdfast(&["status", meta]).ok("holdfast status").stdout;
+    let zero = |what: &str| status.contains(&format!("\"{what}\": 0"));
+    zero("used_bytes") && zero("orphans") && zero("deleted_slices")
+}
+
 #[test]
 fn copies_survive_leader_kills_and_leave_nothing_behind() {
     let _turn = one_at_a_time();
@@ -96,5 +103,6 @@ fn copies_survive_leader_kills_and_leave_nothing_behind() {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }
     process::wait_for("all objects to go", || (object_count(&bucket) == 0).then_some(()));
+    process::wait_for("metadata to forget them", || is_empty(&cluster, &meta).then_some(()));
     process::report(&format!("{rounds} rounds of copies, nothing left behind"));
 }
