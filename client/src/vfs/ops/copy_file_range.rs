@@ -3,7 +3,6 @@
 use crate::error::ClientError;
 use crate::meta::MetaApi;
 use crate::vfs::{Caller, Fh, Vfs};
-use holdfast_proto::limits::FILE_BYTES_MAX;
 use holdfast_proto::{FsErrno, Op, pb};
 
 /// Where a copy begins or goes to.
@@ -24,9 +23,6 @@ impl<M: MetaApi> Vfs<M> {
         if !target.writable {
             return Err(FsErrno::BadF.into());
         }
-        if to.offset.checked_add(len).is_none_or(|end| end > FILE_BYTES_MAX) {
-            return Err(FsErrno::FBig.into());
-        }
         // The server knows committed slices only. And what was written to the target before must not come over the copy.
         self.data.flush_ino(source.ino).await?;
         self.data.flush_ino(target.ino).await?;
@@ -39,7 +35,7 @@ impl<M: MetaApi> Vfs<M> {
                 offset_out: to.offset + done,
                 len: len - done,
             };
-            match self.change_range(&caller, op).await {
+            match self.change_range(&caller, op, len - done).await {
                 Ok(0) => break,
                 Ok(more) => done += more,
                 Err(error) if done == 0 => return Err(error),
@@ -52,14 +48,17 @@ impl<M: MetaApi> Vfs<M> {
         Ok(done)
     }
 
-    /// One step of an operation on a range; how many bytes it has done.
+    /// One step of an operation on a range of `len` bytes; how many it has done.
     pub(crate) async fn change_range<O: Op<Reply = pb::RangeReply>>(
         &self,
         caller: &Caller,
         op: O,
+        len: u64,
     ) -> Result<u64, ClientError> {
         let reply = self.meta.mutate(&caller.creds(), op).await?.reply;
-        let attr = reply.attr.ok_or_else(|| ClientError::Protocol("a reply came without attributes".into()))?;
+        let (Some(attr), true) = (reply.attr, reply.done <= len) else {
+            return Err(ClientError::Protocol("a reply about a range contradicts itself".into()));
+        };
         self.handles.committed(attr.ino, attr.data_version);
         self.data.observe(&attr);
         Ok(reply.done)

@@ -21,7 +21,10 @@ impl<M: MetaApi> Vfs<M> {
         let mut at = offset;
         while at < end {
             let op = pb::FallocateOp { ino: handle.ino, offset: at, len: end - at, mode };
-            at += self.change_range(&caller, op).await?;
+            match self.change_range(&caller, op, end - at).await? {
+                0 => return Err(ClientError::Protocol("an operation on a range does not go on".into())),
+                done => at += done,
+            }
         }
         Ok(())
     }

@@ -297,7 +297,7 @@ impl Run {
 
 #[test]
 fn random_operations_do_to_slices_what_they_would_do_to_bytes() {
-    for seed in 0..60 {
+    for seed in 0..20 {
         let mut fs = TestFs::new();
         let names = ["a", "b", "c"];
         let inos: Vec<u64> = names.iter().map(|name| file(&mut fs, name)).collect();
