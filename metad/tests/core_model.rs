@@ -55,7 +55,7 @@ fn assert_sound(store: &impl KvCommit, seed: u64) {
 
 #[test]
 fn every_state_is_sound_and_a_repetition_gets_the_first_answer() {
-    let (mut replied_count, mut refused_count) = (0, 0);
+    let (mut replied_count, mut refused_count, mut shared_count) = (0, 0, 0);
     for seed in 0..SEEDS {
         let mut generator = Generator::new(seed);
         let store = MemStore::default();
@@ -74,6 +74,8 @@ fn every_state_is_sound_and_a_repetition_gets_the_first_answer() {
             }
         }
         assert_sound(&store, seed);
+        let refs = keys::all_slice_refs(1);
+        shared_count += dump(&store).iter().filter(|(key, _)| key.starts_with(&refs)).count();
         for (n, (mutation, verdict)) in newest.into_values().enumerate() {
             let entry = pb::LogEntry { time: None, mutations: vec![mutation] };
             let applied = store.view(|view| apply_entry(view, ENTRIES + 1 + n as u64, &entry)).expect("applies");
@@ -81,10 +83,10 @@ fn every_state_is_sound_and_a_repetition_gets_the_first_answer() {
             assert!(applied.batch.0.is_empty(), "seed {seed}: a repetition wrote");
         }
     }
-    // The logs mean something: neither answer is rare.
+    // The logs mean something: neither answer is rare, and slices are shared.
     assert!(
-        replied_count > SEEDS * ENTRIES / 2 && refused_count > SEEDS * ENTRIES / 4,
-        "{replied_count} {refused_count}"
+        replied_count > SEEDS * ENTRIES / 2 && refused_count > SEEDS * ENTRIES / 4 && shared_count > 20,
+        "{replied_count} {refused_count} {shared_count}"
     );
 }
 

@@ -6,6 +6,7 @@ pub mod errno;
 pub mod limits;
 pub mod name;
 pub mod op;
+pub mod overlay;
 mod redact;
 pub mod version;
 pub mod xattr;

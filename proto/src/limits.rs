@@ -35,6 +35,8 @@ pub const REQUEST_BYTES_MAX: usize = 1 << 20;
 pub const FRAME_REQUESTS_MAX: usize = 4096;
 /// Most slices one commit may publish.
 pub const COMMIT_SLICES_MAX: usize = 1024;
+/// Most bytes of a file that one copy_file_range takes over; a longer one takes several.
+pub const COPY_BYTES_MAX: u64 = 4 << 30;
 /// Largest reply of one readdir, bytes; what a request may ask for at most.
 pub const READDIR_BYTES_MAX: u32 = 1 << 20;
 /// Most chunks one read_slices may ask for.

@@ -44,6 +44,8 @@ table! { Op, mutation, Op, op_name:
     RenameOp => Rename, "rename", RemovedReply;
     SetattrOp => Setattr, "setattr", EntryReply;
     CommitWriteOp => CommitWrite, "commit_write", EntryReply;
+    FallocateOp => Fallocate, "fallocate", RangeReply;
+    CopyFileRangeOp => CopyFileRange, "copy_file_range", RangeReply;
     SetXattrOp => SetXattr, "set_xattr", EntryReply;
     RemoveXattrOp => RemoveXattr, "remove_xattr", EntryReply;
     TouchAtimesOp => TouchAtimes, "touch_atimes", Empty;
@@ -68,6 +70,7 @@ table! { Ask, query, Ask, ask_name:
     ListXattrQuery => ListXattr, "list_xattr", ListXattrReply;
     StatfsQuery => Statfs, "statfs", StatfsReply;
     ReadSlicesQuery => ReadSlices, "read_slices", ReadSlicesReply;
+    LseekQuery => Lseek, "lseek", LseekReply;
     DeletedSlicesQuery => DeletedSlices, "deleted_slices", DeletedSlicesReply;
     VolumeQuery => Volume, "volume", VolumeStatusReply;
     ListVolumesQuery => ListVolumes, "list_volumes", ListVolumesReply;

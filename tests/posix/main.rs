@@ -18,7 +18,10 @@ macro_rules! on_both {
 mod access;
 mod acl;
 mod atime;
+mod copy_file_range;
 mod create;
+mod fallocate;
+mod ficlone;
 mod flush;
 mod fsync;
 mod getattr;
@@ -36,6 +39,7 @@ mod readdir;
 mod readlink;
 mod rename;
 mod rmdir;
+mod seek_hole;
 mod set_id;
 mod setattr;
 mod setgid;

@@ -1,11 +1,11 @@
 //! Files that are open and have no name any more: they work until the last close, on the mount that unlinked them and on others.
 
-use holdfast_tests::files::files_below;
+use holdfast_tests::files::object_count;
 use holdfast_tests::shared;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 fn new_file(path: &Path) -> File {
     File::options().create_new(true).read(true).write(true).open(path).unwrap()
@@ -70,10 +70,4 @@ fn its_objects_go_after_the_last_close() {
     assert!(stored(&ours) > 0);
     drop(reader);
     holdfast_tests::process::wait_for("the objects of a closed orphan to go", || (stored(&ours) == 0).then_some(()));
-}
-
-/// Data objects of a volume on a directory; what else lies in the bucket (the volume's marker) does not count.
-fn object_count(dir: &Path) -> usize {
-    let is_object = |path: &&PathBuf| path.components().any(|part| part.as_os_str() == "chunks");
-    files_below(dir).iter().filter(is_object).count()
 }

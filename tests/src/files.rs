@@ -8,3 +8,9 @@ pub fn files_below(dir: &Path) -> Vec<PathBuf> {
     let paths = entries.flatten().map(|entry| entry.path());
     paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
+
+/// Data objects of a volume on a directory; what else lies in the bucket (the volume's marker) does not count.
+pub fn object_count(dir: &Path) -> usize {
+    let is_object = |path: &&PathBuf| path.components().any(|part| part.as_os_str() == "chunks");
+    files_below(dir).iter().filter(is_object).count()
+}

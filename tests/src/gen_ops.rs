@@ -30,6 +30,8 @@ pub enum Step {
     Truncate { path: String, size: u64 },
     Write { path: String, offset: u64, len: usize, fill: u8 },
     Read { path: String, offset: u64, len: usize },
+    Fallocate { path: String, mode: i32, offset: u64, len: u64 },
+    CopyFileRange { from: String, at: u64, to: String, to_at: u64, len: u64 },
     Readdir(String),
     SetXattr { path: String, name: &'static str, value: Vec<u8>, flags: u32 },
     RemoveXattr { path: String, name: &'static str },
@@ -81,9 +83,18 @@ impl Steps {
     fn data_step(&mut self) -> Step {
         let path = self.path();
         let len = self.random.random_range(0..20_000);
-        match self.random.random_range(0..5) {
+        match self.random.random_range(0..9) {
             0 => Step::Truncate { path, size: self.offset() },
             1 => Step::Read { path, offset: self.offset(), len },
+            2 | 3 => {
+                // Allocate, punch, zero, and what is not supported.
+                let mode = [0, 1, 3, 3, 3, 16, 17, 2, 8, 32][self.random.random_range(0..10)];
+                Step::Fallocate { path, mode, offset: self.offset(), len: self.random.random_range(1..50_000) }
+            }
+            4 | 5 => {
+                let (to, len) = (self.path(), self.random.random_range(0..100_000));
+                Step::CopyFileRange { from: path, at: self.offset(), to, to_at: self.offset(), len }
+            }
             _ => Step::Write { path, offset: self.offset(), len, fill: self.random.random() },
         }
     }
@@ -176,6 +187,8 @@ pub fn run(fs: &dyn Fs, step: &Step) -> Said {
         Step::Truncate { path, size } => said(fs.truncate(path, *size)),
         Step::Write { path, offset, len, fill } => said(fs.write(path, *offset, &filled(*len, *fill))),
         Step::Read { path, offset, len } => said(fs.read(path, *offset, *len)),
+        Step::Fallocate { path, mode, offset, len } => said(fs.fallocate(path, *mode, *offset, *len)),
+        Step::CopyFileRange { from, at, to, to_at, len } => said(fs.copy_file_range((from, *at), (to, *to_at), *len)),
         Step::Readdir(path) => said(fs.readdir(path)),
         Step::SetXattr { path, name, value, flags } => said(fs.set_xattr(path, name, value, *flags)),
         Step::RemoveXattr { path, name } => said(fs.remove_xattr(path, name)),
@@ -188,12 +201,14 @@ fn filled(len: usize, fill: u8) -> Vec<u8> {
 
 /// Whether the step reads or writes a FIFO or device, which a mount would hand to the kernel and not to us.
 pub fn leaves_the_filesystem(model: &dyn Fs, step: &Step) -> bool {
-    let path = match step {
-        Step::Create { path, .. } | Step::Open(path) | Step::Truncate { path, .. } => path,
-        Step::Write { path, .. } | Step::Read { path, .. } => path,
+    let paths = match step {
+        Step::Create { path, .. } | Step::Open(path) | Step::Truncate { path, .. } => vec![path],
+        Step::Write { path, .. } | Step::Read { path, .. } | Step::Fallocate { path, .. } => vec![path],
+        Step::CopyFileRange { from, to, .. } => vec![from, to],
         _ => return false,
     };
-    model.stat(path).is_ok_and(|stat| !matches!(stat.kind, Kind::File | Kind::Dir | Kind::Symlink))
+    let is_ours = |kind| matches!(kind, Kind::File | Kind::Dir | Kind::Symlink);
+    paths.into_iter().any(|path| model.stat(path).is_ok_and(|stat| !is_ours(stat.kind)))
 }
 
 /// Panics where two trees differ in anything that a user could see. Inode numbers must agree up to a renaming.

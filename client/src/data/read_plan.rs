@@ -5,8 +5,8 @@ use super::layout::{chunk_start, overlap};
 use crate::cache::BlockId;
 use bytes::Bytes;
 use holdfast_proto::limits::CHUNK_BYTES;
+use holdfast_proto::overlay::Overlay;
 use holdfast_proto::pb;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// A stored block, and what it must look like.
@@ -44,38 +44,6 @@ pub struct Piece {
     pub source: Source,
 }
 
-/// Ranges laid over each other: what is painted later hides what was there.
-struct Canvas<T> {
-    /// Start -> (end, offset in the painted source, source). Never overlapping.
-    spans: BTreeMap<u64, (u64, u64, T)>,
-}
-
-impl<T: Clone> Canvas<T> {
-    fn new() -> Self {
-        Canvas { spans: BTreeMap::new() }
-    }
-
-    /// Makes `at` a border between spans.
-    fn cut(&mut self, at: u64) {
-        let Some((&start, (end, skip, source))) = self.spans.range_mut(..at).next_back() else { return };
-        if *end > at {
-            let right = (*end, *skip + (at - start), source.clone());
-            *end = at;
-            self.spans.insert(at, right);
-        }
-    }
-
-    fn paint(&mut self, range: Range<u64>, source: T) {
-        self.cut(range.start);
-        self.cut(range.end);
-        let hidden: Vec<u64> = self.spans.range(range.clone()).map(|(start, _)| *start).collect();
-        for start in hidden {
-            self.spans.remove(&start);
-        }
-        self.spans.insert(range.start, (range.end, 0, source));
-    }
-}
-
 /// A visible run of one slice.
 #[derive(Clone, Copy, Debug)]
 struct Extent {
@@ -99,22 +67,19 @@ impl ChunkMap {
     /// # Errors
     /// What is wrong with the list: it came over the network.
     pub fn new(slices: Vec<pb::Slice>, block_bytes: u32) -> Result<Self, String> {
-        let mut canvas = Canvas::new();
+        let mut overlay = Overlay::default();
         for (index, slice) in slices.iter().enumerate() {
             check(slice, block_bytes)?;
-            if slice.len > 0 {
-                let start = u64::from(slice.chunk_offset);
-                canvas.paint(start..start + u64::from(slice.len), index);
-            }
+            let start = u64::from(slice.chunk_offset);
+            overlay.paint(start..start + u64::from(slice.len), index);
         }
-        let extents = canvas
-            .spans
-            .into_iter()
-            .map(|(start, (end, skip, slice))| Extent {
-                start: start as u32,
-                end: end as u32,
-                slice,
-                skip: skip as u32,
+        let extents = overlay
+            .into_spans()
+            .map(|span| Extent {
+                start: span.range.start as u32,
+                end: span.range.end as u32,
+                slice: span.of,
+                skip: span.skip as u32,
             })
             .collect();
         Ok(ChunkMap { slices, extents })
@@ -188,17 +153,19 @@ pub fn overlay(range: &Range<u64>, base: Vec<Piece>, over: Vec<Piece>) -> Vec<Pi
     if over.is_empty() {
         return base;
     }
-    let mut canvas = Canvas::new();
+    let mut overlay = Overlay::default();
     for piece in base.into_iter().chain(over) {
         let Some(visible) = overlap(&piece.range, range) else { continue };
         let skip = visible.start - piece.range.start;
         let source = piece.source.part(skip, visible.end - visible.start);
-        canvas.paint(visible, source);
+        overlay.paint(visible, source);
     }
-    canvas
-        .spans
-        .into_iter()
-        .map(|(start, (end, skip, source))| Piece { range: start..end, source: source.part(skip, end - start) })
+    overlay
+        .into_spans()
+        .map(|span| {
+            let source = span.of.part(span.skip, span.range.end - span.range.start);
+            Piece { range: span.range, source }
+        })
         .collect()
 }
 

@@ -7,18 +7,19 @@ use crate::fuse::adapter::{Adapter, bytes};
 use crate::fuse::control;
 use crate::fuse::drive::Needs;
 use crate::fuse::reply;
+use crate::fuse::space;
 use crate::fuse::view::{View, open_flags};
 use crate::fuse::xattr;
 use crate::meta::MetaApi;
 use crate::vfs::ops::open::Access;
 use crate::vfs::ops::statfs::STATFS_BLOCK_BYTES;
-use crate::vfs::{AskedMode, DirItem, Fh, FsUsage, Opened, Place, SetattrRequest, Vfs};
+use crate::vfs::{AskedMode, DirItem, Fh, FsUsage, Opened, Place, SetattrRequest, Spot, Vfs};
 use bytes::Bytes;
 use fuser::{Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig, OpenFlags, Request};
 use fuser::{
     ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
 };
-use fuser::{ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr};
+use fuser::{ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr};
 use holdfast_proto::FsErrno;
 use holdfast_proto::limits::NAME_BYTES_MAX;
 use std::ffi::OsStr;
@@ -394,12 +395,19 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         self.run(Needs::Names, "removexattr", reply, work, View::empty);
     }
 
-    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
+    fn fallocate(&self, req: &Request, _: INodeNo, fh: FileHandle, at: u64, len: u64, mode: i32, reply: ReplyEmpty) {
+        let (caller, fh, mode) = (self.caller(req), Fh(fh.0), mode as u32);
+        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.fallocate(caller, fh, at, len, mode).await };
+        self.run(Needs::Data, "fallocate", reply, work, View::empty);
     }
 
-    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: fuser::ReplyLseek) {
-        reply.error(Errno::ENOSYS);
+    fn lseek(&self, req: &Request, _: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let (caller, fh, asked) = (self.caller(req), Fh(fh.0), space::seek(offset, whence));
+        let work = move |vfs: Arc<Vfs<M>>| async move {
+            let (offset, seek) = asked?;
+            vfs.lseek(caller, fh, offset, seek).await
+        };
+        self.run(Needs::Data, "lseek", reply, work, space::offset);
     }
 
     fn poll(
@@ -421,17 +429,23 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
 
     fn copy_file_range(
         &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: u64,
-        _: fuser::CopyFileRangeFlags,
+        req: &Request,
+        _ino_in: INodeNo,
+        fh_in: FileHandle,
+        offset_in: u64,
+        _ino_out: INodeNo,
+        fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        flags: fuser::CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::ENOSYS);
+        let caller = self.caller(req);
+        let (from, to) = (Spot { fh: Fh(fh_in.0), offset: offset_in }, Spot { fh: Fh(fh_out.0), offset: offset_out });
+        let work = move |vfs: Arc<Vfs<M>>| async move {
+            let len = space::copy_len(len, flags)?;
+            vfs.copy_file_range(caller, from, to, len).await
+        };
+        self.run(Needs::Data, "copy_file_range", reply, work, space::copied);
     }
 }

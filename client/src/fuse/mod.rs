@@ -8,5 +8,6 @@ pub mod mount;
 pub mod notify;
 pub mod options;
 pub mod reply;
+mod space;
 pub mod view;
 mod xattr;

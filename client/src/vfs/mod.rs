@@ -22,6 +22,8 @@ mod vfs_test;
 pub use caller::{AskedMode, Caller};
 pub use dir_stream::DirItem;
 pub use handles::{DirHandle, Fh, FileHandle};
+pub use ops::copy_file_range::Spot;
+pub use ops::lseek::Seek;
 pub use ops::open::Opened;
 pub use ops::rename::Place;
 pub use ops::setattr::SetattrRequest;

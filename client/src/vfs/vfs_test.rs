@@ -288,3 +288,30 @@ async fn with_an_open_cache_the_second_open_asks_nobody_until_the_file_changes()
     vfs.open(Caller::ROOT, 7, reading).await.expect("opens");
     assert_eq!(meta.call_count(), 2);
 }
+
+/// A volume on which a copy takes `step` bytes an operation, until `fails_at`.
+fn copying(step: u64, fails_at: u64) -> Arc<FakeMeta> {
+    FakeMeta::new(move |call| match call {
+        Call::Ask(WireAsk::Open(ask)) => say_attr(file_attr(ask.ino, 100, 1)),
+        Call::Op(WireOp::CopyFileRange(op)) if op.offset_in >= fails_at => refuse(FsErrno::NoSpc),
+        Call::Op(WireOp::CopyFileRange(op)) => {
+            let attr = Some(file_attr(op.ino_out, 100, 2 + op.offset_in));
+            say(&pb::RangeReply { attr, done: step.min(op.len).min(100_u64.saturating_sub(op.offset_in)) })
+        }
+        other => unreachable!("{other:?}"),
+    })
+}
+
+#[tokio::test]
+async fn a_copy_goes_on_in_steps_and_says_how_far_it_came() {
+    for (fails_at, asked, copied) in [(1000, 70, Ok(70)), (1000, 500, Ok(100)), (60, 500, Ok(60)), (0, 5, Err(()))] {
+        let vfs = vfs(&copying(30, fails_at), VfsConfig::default());
+        let source = vfs.open(Caller::ROOT, 7, Access::of_flags(libc::O_RDONLY)).await.expect("opens").fh;
+        let target = vfs.open(Caller::ROOT, 8, Access::of_flags(libc::O_WRONLY)).await.expect("opens").fh;
+        let (from, to) = (Spot { fh: source, offset: 0 }, Spot { fh: target, offset: 5 });
+        let found = vfs.copy_file_range(Caller::ROOT, from, to, asked).await;
+        assert_eq!(found.map_err(drop), copied, "{asked} bytes, refused at {fails_at}");
+        let other_way = vfs.copy_file_range(Caller::ROOT, to, from, 1).await;
+        assert_eq!(other_way, Err(FsErrno::BadF.into()), "the target is open for reading only");
+    }
+}

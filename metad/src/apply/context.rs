@@ -75,9 +75,9 @@ impl SliceOrders {
         SliceOrders { next: log_index << 16, end: (log_index + 1) << 16 }
     }
 
-    /// An entry whose numbers are used up refuses the rest: the client sends it again, in a later entry.
+    /// An entry whose numbers are used up does not do the rest: the client sends it again, in a later entry.
     pub fn require(&self, count: usize) -> Ruling<()> {
-        if self.end - self.next < count as u64 { Err(Stop::Failed(pb::FailureCode::TooLarge)) } else { Ok(()) }
+        if self.end - self.next < count as u64 { Err(Stop::Failed(pb::FailureCode::Unavailable)) } else { Ok(()) }
     }
 
     pub fn take(&mut self) -> u64 {
@@ -121,6 +121,6 @@ mod tests {
         let mut orders = SliceOrders::new(3);
         assert_eq!(orders.take(), 3 << 16);
         assert!(orders.require(65_535).is_ok());
-        assert!(matches!(orders.require(65_536), Err(Stop::Failed(pb::FailureCode::TooLarge))));
+        assert!(matches!(orders.require(65_536), Err(Stop::Failed(pb::FailureCode::Unavailable))));
     }
 }

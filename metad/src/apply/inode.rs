@@ -1,9 +1,10 @@
 //! Inodes: making one, loading one, what takes the set-id bits away. Called by the operations.
 
 use super::context::{Context, Ruling};
+use super::xattr;
 use crate::store::inode_record::Inode;
 use crate::store::records::Usage;
-use crate::store::{KvRead, keys, read, txn::Txn};
+use crate::store::{KvRead, StoreError, keys, read, txn::Txn};
 use holdfast_proto::FsErrno;
 use holdfast_proto::pb::FileKind;
 
@@ -17,6 +18,26 @@ pub const MODE_BITS: u32 = 0o7777;
 /// The inode a client names by number: it may be gone since.
 pub fn load(view: &dyn KvRead, cx: &Context<'_>, ino: u64) -> Ruling<Inode> {
     Ok(read::inode(view, cx.volume, ino)?.ok_or(FsErrno::Stale)?)
+}
+
+/// The same, for operations on data.
+pub fn load_file(view: &dyn KvRead, cx: &Context<'_>, ino: u64) -> Ruling<Inode> {
+    let inode = load(view, cx, ino)?;
+    if inode.is_dir() {
+        return Err(FsErrno::IsDir.into());
+    }
+    if inode.is_regular() { Ok(inode) } else { Err(FsErrno::Inval.into()) }
+}
+
+/// What every change of the data does to the rest: times move on, file capabilities go, and with `kill_priv` (somebody without
+/// CAP_FSETID made it) the set-id bits. The caller saves the inode.
+pub fn note_write(txn: &mut Txn<'_>, cx: &Context<'_>, inode: &mut Inode, kill_priv: bool) -> Result<(), StoreError> {
+    inode.mtime = cx.now;
+    inode.ctime = cx.now;
+    if kill_priv {
+        inode.mode = without_set_id_bits(inode.mode);
+    }
+    xattr::drop_capability(txn, cx.volume, inode)
 }
 
 pub fn save(txn: &mut Txn<'_>, cx: &mut Context<'_>, inode: &Inode) {

@@ -2,7 +2,7 @@
 
 use crate::store::codec::Record;
 use crate::store::inode_record::Inode;
-use crate::store::records::{Dentry, Usage, VolumeRef, Xattr};
+use crate::store::records::{Dentry, SliceRefs, Usage, VolumeRef, Xattr};
 use crate::store::{KvRead, StoreError, keys, read};
 use holdfast_proto::acl::Acl;
 use holdfast_proto::limits::CHUNK_BYTES;
@@ -222,7 +222,8 @@ impl VolumeState {
     }
 }
 
-/// Slices belong to files, lie within their chunk and the file's size, and an id is named once and never deleted while it is.
+/// Slices belong to files, lie within their chunk and the file's size; an id that several pieces name is counted right, and none is
+/// deleted while it is named.
 fn check_slices(view: &dyn KvRead, state: &mut VolumeState) -> Result<(), StoreError> {
     let prefix = keys::all_slices(state.volume);
     let mut inos = Vec::new();
@@ -231,7 +232,7 @@ fn check_slices(view: &dyn KvRead, state: &mut VolumeState) -> Result<(), StoreE
         Ok(())
     })?;
     let mut at = inos.into_iter();
-    let mut ids = BTreeSet::new();
+    let mut names: BTreeMap<u64, u64> = BTreeMap::new();
     read::slices(view, &prefix, &prefix.end(), |slice| {
         let ino = at.next().unwrap_or(0);
         let size = state.inodes.get(&ino).filter(|inode| inode.is_regular()).map(|inode| inode.size);
@@ -243,10 +244,18 @@ fn check_slices(view: &dyn KvRead, state: &mut VolumeState) -> Result<(), StoreE
             && piece.chunk_end() <= u64::from(CHUNK_BYTES)
             && (id == 0 || u64::from(piece.slice_offset) + u64::from(piece.len) <= u64::from(piece.slice_len));
         state.expect(within, || format!("a slice of {ino} is out of bounds: {piece:?}"));
-        state.expect(id == 0 || ids.insert(id), || format!("slice {id} is named twice"));
+        *names.entry(id).or_default() += 1;
         state.expect(!state.deleted.contains(&id), || format!("slice {id} of {ino} is deleted"));
         ControlFlow::Continue(())
-    })
+    })?;
+    names.retain(|&id, count| id != 0 && *count > 1);
+    let mut counted = BTreeMap::new();
+    each(view, &keys::all_slice_refs(state.volume), |key, value| {
+        counted.insert(keys::tail_u64(key, keys::HEAD_BYTES)?, SliceRefs::decode(value)?.0);
+        Ok(())
+    })?;
+    state.expect(counted == names, || format!("slices shared by pieces: counted {counted:?} and not {names:?}"));
+    Ok(())
 }
 
 /// Orphan keys are the inodes without a name; holds are of orphans, by live sessions, and found from both sides.
@@ -326,6 +335,13 @@ mod tests {
             problems_after(|txn, fs| {
                 let id = fs.slices(FILE)[0].slice_id;
                 txn.put(&keys::deleted(VOLUME, id), &records::Deleted { slice_len: 1 });
+            }),
+        );
+        expect(
+            "shared by pieces",
+            problems_after(|txn, fs| {
+                let id = fs.slices(FILE)[0].slice_id;
+                txn.put(&keys::slice_refs(VOLUME, id), &records::SliceRefs(2));
             }),
         );
         expect("orphan or not", problems_after(|txn, _| edit(txn, GONE, |inode| inode.orphaned_at = 0)));

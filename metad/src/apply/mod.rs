@@ -18,6 +18,7 @@ mod ops;
 pub(crate) mod orphan;
 mod quota;
 mod session;
+pub(crate) mod slices;
 #[cfg(test)]
 pub(crate) mod test_fs;
 mod truncate;
@@ -103,6 +104,7 @@ fn sender(op: &Op) -> Sender {
             Sender::User
         }
         Op::Rename(_) | Op::Setattr(_) | Op::CommitWrite(_) | Op::SetXattr(_) | Op::RemoveXattr(_) => Sender::User,
+        Op::Fallocate(_) | Op::CopyFileRange(_) => Sender::User,
         Op::Hold(_) | Op::Release(_) | Op::PurgeSlices(_) | Op::TouchAtimes(_) | Op::CloseSession(_) => Sender::Session,
         Op::OpenSession(_) | Op::FormatVolume(_) | Op::ConfigVolume(_) | Op::ExpireSessions(_) | Op::Reclaim(_) => {
             Sender::Anyone
@@ -163,6 +165,8 @@ fn dispatch(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &Op) -> Ruling<Bytes> {
         Op::Rename(op) => reply(ops::rename::apply(txn, cx, op)),
         Op::Setattr(op) => reply(ops::setattr::apply(txn, cx, op)),
         Op::CommitWrite(op) => reply(ops::commit_write::apply(txn, cx, op)),
+        Op::Fallocate(op) => reply(ops::fallocate::apply(txn, cx, op)),
+        Op::CopyFileRange(op) => reply(ops::copy_file_range::apply(txn, cx, op)),
         Op::SetXattr(op) => reply(ops::set_xattr::apply(txn, cx, op)),
         Op::RemoveXattr(op) => reply(ops::remove_xattr::apply(txn, cx, op)),
         Op::TouchAtimes(op) => reply(ops::touch_atimes::apply(txn, cx, op)),

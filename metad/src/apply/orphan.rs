@@ -4,7 +4,6 @@
 use super::context::Context;
 use super::{inode, xattr};
 use crate::store::inode_record::Inode;
-use crate::store::records::Deleted;
 use crate::store::{KvRead, StoreError, keys, read, records, txn::Txn};
 use holdfast_proto::pb::FileKind;
 
@@ -53,13 +52,4 @@ pub fn is_reclaimable(
     watermark: u64,
 ) -> Result<bool, StoreError> {
     Ok(orphaned_at <= watermark && !read::any(view, &keys::holds(volume, ino))?)
-}
-
-/// Marks a slice that nothing names any more; 1 where there is something to delete (a hole has no objects).
-pub fn delete_slice(txn: &mut Txn<'_>, volume: u32, slice_id: u64, slice_len: u32) -> u64 {
-    if slice_id == 0 {
-        return 0;
-    }
-    txn.put(&keys::deleted(volume, slice_id), &Deleted { slice_len });
-    1
 }

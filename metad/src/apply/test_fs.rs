@@ -237,6 +237,15 @@ impl TestFs {
         self.commit(ino, vec![slice])
     }
 
+    pub fn fallocate(&mut self, ino: u64, offset: u64, len: u64, mode: u32) -> Answer<pb::RangeReply> {
+        self.mutate(pb::FallocateOp { ino, offset, len, mode })
+    }
+    /// From (inode, offset) to (inode, offset).
+    pub fn copy(&mut self, from: (u64, u64), to: (u64, u64), len: u64) -> Answer<pb::RangeReply> {
+        let ((ino_in, offset_in), (ino_out, offset_out)) = (from, to);
+        self.mutate(pb::CopyFileRangeOp { ino_in, offset_in, ino_out, offset_out, len })
+    }
+
     pub fn hold(&mut self, through_index: u64, inos: &[u64]) {
         self.mutate(pb::HoldOp { through_index, inos: inos.to_vec() }).expect("holds");
     }

@@ -2,7 +2,7 @@
 //! is shortened, so that a later extension reads zeros there. Called by setattr.
 
 use super::context::Context;
-use super::orphan;
+use super::slices;
 use crate::store::inode_record::{Inode, SlicePiece};
 use crate::store::{StoreError, keys, read, txn::Txn};
 use holdfast_proto::limits::CHUNK_BYTES;
@@ -29,7 +29,7 @@ pub fn cut_slices(txn: &mut Txn<'_>, cx: &Context<'_>, inode: &Inode, new_size: 
             txn.put(&key, &SlicePiece { len, ..slice.piece });
         } else {
             txn.delete(&key);
-            deleted += orphan::delete_slice(txn, cx.volume, slice.piece.slice_id, slice.piece.slice_len);
+            deleted += slices::drop_name(txn, cx.volume, &slice.piece)?;
         }
     }
     Ok(deleted)

@@ -15,6 +15,7 @@ mod getattr;
 mod list_volumes;
 mod list_xattr;
 mod lookup;
+mod lseek;
 mod open;
 mod read_slices;
 mod readdir;
@@ -81,6 +82,7 @@ fn ask(kv: &dyn KvRead, query: &pb::Query) -> Ruling<Vec<u8>> {
         Ask::ListXattr(query) => list_xattr::answer(&view, creds, query)?.encode_to_vec(),
         Ask::Statfs(query) => statfs::answer(&view, query)?.encode_to_vec(),
         Ask::ReadSlices(query) => read_slices::answer(&view, query)?.encode_to_vec(),
+        Ask::Lseek(query) => lseek::answer(&view, query)?.encode_to_vec(),
         Ask::DeletedSlices(query) => deleted_slices::answer(&view, query)?.encode_to_vec(),
         Ask::Volume(query) => volume::answer(&view, query)?.encode_to_vec(),
         Ask::ListVolumes(query) => list_volumes::answer(&view, query)?.encode_to_vec(),

@@ -41,7 +41,8 @@ fn failed_text(code: FailureCode) -> &'static str {
         FailureCode::Sequence => "seq is neither the slot's last nor the next one",
         FailureCode::Malformed => "the request breaks the protocol",
         FailureCode::TooLarge => "the request is over a bound",
-        FailureCode::NotLeader | FailureCode::Unavailable | FailureCode::Unknown | FailureCode::Unspecified => "",
+        FailureCode::Unavailable => "the log entry took no more slices",
+        FailureCode::NotLeader | FailureCode::Unknown | FailureCode::Unspecified => "",
     }
 }
 

@@ -176,6 +176,17 @@ impl SlicePiece {
         }
     }
 
+    pub fn hole(chunk_offset: u32, len: u32) -> SlicePiece {
+        SlicePiece { slice_id: 0, chunk_offset, len, slice_offset: 0, slice_len: 0, block_crc32c: Vec::new() }
+    }
+
+    /// Whether `next` shows what follows in the same slice, right behind it.
+    pub fn goes_on_as(&self, next: &SlicePiece) -> bool {
+        self.slice_id == next.slice_id
+            && self.chunk_end() == u64::from(next.chunk_offset)
+            && u64::from(self.slice_offset) + u64::from(self.len) == u64::from(next.slice_offset)
+    }
+
     /// First byte of the chunk after it; in u64, so that damaged records cannot overflow it.
     pub fn chunk_end(&self) -> u64 {
         u64::from(self.chunk_offset) + u64::from(self.len)
@@ -274,6 +285,7 @@ mod tests {
         round_trip(&Dentry { ino: 7, kind: FileKind::Fifo });
         round_trip(&Symlink(Bytes::from_static(b"../x")));
         round_trip(&Deleted { slice_len: 9 });
+        round_trip(&SliceRefs(3));
         let piece = SlicePiece {
             slice_id: 1,
             chunk_offset: 2,

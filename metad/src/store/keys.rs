@@ -24,6 +24,7 @@
 //!   vvvvvvvv 28 | session u64 | ino u64           SESSION_HOLD  the same, to be found from the session
 //!   vvvvvvvv 29 | slice id u64                    DELETED       nothing names it; its objects may be deleted
 //!   vvvvvvvv 2a | ino u64 | name                  XATTR         an extended attribute's value
+//!   vvvvvvvv 2d | slice id u64                    SLICE_REFS    how many pieces name it, where it is more than one
 //! volume ffffffff is the store's own (see sled_image) and never part of the state.
 //! ```
 
@@ -53,6 +54,7 @@ pub mod kind {
     pub const SESSION_HOLD: u8 = 0x28;
     pub const DELETED: u8 = 0x29;
     pub const XATTR: u8 = 0x2a;
+    pub const SLICE_REFS: u8 = 0x2d;
 }
 
 /// The cluster's own pseudo volume.
@@ -266,6 +268,12 @@ pub fn deleted(volume: u32, slice_id: u64) -> Key {
 }
 pub fn all_deleted(volume: u32) -> Key {
     Key::new(volume, kind::DELETED)
+}
+pub fn slice_refs(volume: u32, slice_id: u64) -> Key {
+    Key::new(volume, kind::SLICE_REFS).with_u64(slice_id)
+}
+pub fn all_slice_refs(volume: u32) -> Key {
+    Key::new(volume, kind::SLICE_REFS)
 }
 
 pub fn xattr(volume: u32, ino: u64, name: &[u8]) -> Key {

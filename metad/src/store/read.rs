@@ -4,7 +4,8 @@ use super::codec::Record;
 use super::inode_record::{Inode, SlicePiece};
 use super::keys::{self, Key};
 use super::records::{
-    Counters, Dentry, Session, SessionDetails, SessionRef, Settings, Slot, Stamp, Symlink, Usage, VolumeRef, Xattr,
+    Counters, Dentry, Session, SessionDetails, SessionRef, Settings, SliceRefs, Slot, Stamp, Symlink, Usage, VolumeRef,
+    Xattr,
 };
 use super::{KvRead, StoreError};
 use holdfast_proto::pb;
@@ -94,6 +95,11 @@ pub struct StoredSlice {
     pub piece: SlicePiece,
 }
 
+/// How many pieces name a slice that at least one does.
+pub fn slice_refs(view: &dyn KvRead, volume: u32, slice_id: u64) -> Result<u64, StoreError> {
+    Ok(record::<SliceRefs>(view, &keys::slice_refs(volume, slice_id))?.map_or(1, |refs| refs.0))
+}
+
 /// Visits slices in the range of keys, by chunk, oldest first.
 pub fn slices(
     view: &dyn KvRead,
@@ -106,6 +112,17 @@ pub fn slices(
         let order = keys::tail_u64(key, keys::HEAD_BYTES + 12)?;
         Ok(visit(StoredSlice { chunk, order, piece: SlicePiece::decode(value)? }))
     })
+}
+
+/// All slices of one chunk, oldest first.
+pub fn chunk_slices(view: &dyn KvRead, volume: u32, ino: u64, chunk: u32) -> Result<Vec<StoredSlice>, StoreError> {
+    let prefix = keys::chunk_slices(volume, ino, chunk);
+    let mut found = Vec::new();
+    slices(view, &prefix, &prefix.end(), |slice| {
+        found.push(slice);
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
 }
 
 /// Scans with a visitor that may fail.

@@ -17,6 +17,7 @@
 //! SYMLINK      target
 //! ORPHAN, HOLD, SESSION_HOLD   nothing
 //! DELETED      slice len u32
+//! SLICE_REFS   pieces u64, 2 and up
 //! ```
 
 use super::StoreError;
@@ -330,6 +331,21 @@ impl Record for Deleted {
     }
     fn read(input: &mut Reader<'_>) -> Result<Self, StoreError> {
         Ok(Deleted { slice_len: input.u32()? })
+    }
+}
+
+/// How many pieces name a slice, of whichever files. No record: one does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SliceRefs(pub u64);
+
+impl Record for SliceRefs {
+    const KIND: u8 = kind::SLICE_REFS;
+    const SIZE_HINT: usize = 8;
+    fn write(&self, out: &mut Writer) {
+        out.u64(self.0);
+    }
+    fn read(input: &mut Reader<'_>) -> Result<Self, StoreError> {
+        Ok(SliceRefs(input.u64()?))
     }
 }
 

@@ -136,7 +136,7 @@ impl Generator {
 
     fn op(&mut self, session: u64) -> Op {
         let (parent, name, mode) = (self.dir(), self.name(), self.mode());
-        match self.rng.random_range(0..108) {
+        match self.rng.random_range(0..124) {
             0..20 => pb::CreateOp { parent, name, mode, exclusive: self.id() == 0, umask: self.id() }.into_wire(),
             20..30 => pb::MkdirOp { parent, name, mode, umask: self.id() }.into_wire(),
             30..33 => {
@@ -168,6 +168,8 @@ impl Generator {
                 let value = if name.starts_with(b"system") { self.acl() } else { self.name() };
                 pb::SetXattrOp { ino: self.ino(), name, value, flags }.into_wire()
             }
+            108..114 => self.fallocate().into_wire(),
+            114.. => self.copy_file_range().into_wire(),
             _ => pb::RemoveXattrOp { ino: self.ino(), name: self.xattr_name() }.into_wire(),
         }
     }
@@ -188,6 +190,25 @@ impl Generator {
             by_handle: self.id() == 0,
             kill_priv: self.id() == 0,
         }
+    }
+
+    /// Near where slices are, and at times at the borders of chunks.
+    fn offset(&mut self) -> u64 {
+        let chunk = u64::from(limits::CHUNK_BYTES);
+        let border = self.one_of(&[0, 0, chunk, 2 * chunk, chunk - 3_000]);
+        border + self.rng.random_range(0..16_000)
+    }
+
+    fn fallocate(&mut self) -> pb::FallocateOp {
+        let len = self.one_of(&[0, 1, 3_000, 20_000, 100_000_000, u64::MAX]);
+        let mode = self.one_of(&[0, 1, 3, 3, 3, 16, 17, 2, 8, 99]);
+        pb::FallocateOp { ino: self.ino(), offset: self.offset(), len, mode }
+    }
+
+    fn copy_file_range(&mut self) -> pb::CopyFileRangeOp {
+        let len = self.one_of(&[0, 1, 3_000, 20_000, 100_000_000, u64::MAX]);
+        let (offset_in, offset_out) = (self.offset(), self.offset());
+        pb::CopyFileRangeOp { ino_in: self.ino(), offset_in, ino_out: self.ino(), offset_out, len }
     }
 
     fn commit_write(&mut self, session: u64) -> pb::CommitWriteOp {

@@ -4,6 +4,7 @@
 use super::{Fs, Kind, Result, SetTime, Stat, User};
 use std::ffi::CString;
 use std::io::{Error, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -290,6 +291,43 @@ impl Fs for MountFs {
         let (path, name) = (self.c_path(path), c_name(name));
         // SAFETY: valid C strings.
         self.act(|| check(unsafe { libc::lremovexattr(path.as_ptr(), name.as_ptr()) }.into()))
+    }
+
+    fn fallocate(&self, path: &str, mode: i32, offset: u64, len: u64) -> Result<()> {
+        let path = self.path(path);
+        self.act(|| {
+            let file = options().write(true).open(path)?;
+            // SAFETY: an open descriptor and integers.
+            check(unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, len as i64) }.into())
+        })
+    }
+
+    fn copy_file_range(&self, from: (&str, u64), to: (&str, u64), len: u64) -> Result<u64> {
+        let paths = (self.path(from.0), self.path(to.0));
+        let (mut at, mut to_at) = (from.1 as i64, to.1 as i64);
+        self.act(|| {
+            let (source, target) = (options().read(true).open(paths.0)?, options().write(true).open(paths.1)?);
+            let mut done = 0;
+            loop {
+                let (source, target, left) = (source.as_raw_fd(), target.as_raw_fd(), (len - done) as usize);
+                // SAFETY: open descriptors, and two offsets that live longer than the call.
+                match unsafe { libc::copy_file_range(source, &mut at, target, &mut to_at, left, 0) } {
+                    0 => return Ok(done),
+                    -1 => return Err(Error::last_os_error()),
+                    more => done += more as u64,
+                }
+            }
+        })
+    }
+
+    fn seek(&self, path: &str, offset: u64, whence: i32) -> Result<u64> {
+        let path = self.path(path);
+        self.act(|| {
+            let file = options().read(true).open(path)?;
+            // SAFETY: an open descriptor and integers.
+            let found = unsafe { libc::lseek(file.as_raw_fd(), offset as i64, whence) };
+            check(found).map(|()| found as u64)
+        })
     }
 
     fn readdir(&self, path: &str) -> Result<Vec<(String, Kind)>> {

@@ -301,6 +301,40 @@ impl<M: MetaApi> Fs for OpsFs<M> {
         self.mutate(pb::RemoveXattrOp { ino, name: Bytes::copy_from_slice(name.as_bytes()) }).map(|_| ())
     }
 
+    fn fallocate(&self, path: &str, mode: i32, offset: u64, len: u64) -> Result<()> {
+        let ino = self.opened(path, true)?.ino;
+        let mut at = offset;
+        loop {
+            let len = offset + len - at;
+            at += self.mutate(pb::FallocateOp { ino, offset: at, len, mode: mode as u32 })?.done;
+            if at == offset + len {
+                return Ok(());
+            }
+        }
+    }
+
+    fn copy_file_range(&self, from: (&str, u64), to: (&str, u64), len: u64) -> Result<u64> {
+        let (ino_in, ino_out) = (self.opened(from.0, false)?.ino, self.opened(to.0, true)?.ino);
+        let mut done = 0;
+        loop {
+            let (offset_in, offset_out, len) = (from.1 + done, to.1 + done, len - done);
+            let op = pb::CopyFileRangeOp { ino_in, offset_in, ino_out, offset_out, len };
+            match self.mutate(op)?.done {
+                0 => return Ok(done),
+                more => done += more,
+            }
+        }
+    }
+
+    fn seek(&self, path: &str, offset: u64, whence: i32) -> Result<u64> {
+        let (ino, hole) = (self.opened(path, false)?.ino, whence == libc::SEEK_HOLE);
+        let mut reply = pb::LseekReply { offset, found: false };
+        while !reply.found {
+            reply = self.query(pb::LseekQuery { ino, offset: reply.offset, hole })?;
+        }
+        Ok(reply.offset)
+    }
+
     fn readdir(&self, path: &str) -> Result<Vec<(String, Kind)>> {
         let ino = directory(&self.walk(path)?)?;
         let mut entries = Vec::new();

@@ -39,6 +39,17 @@ impl SparseBytes {
         data
     }
 
+    /// Zeros in place of what was there; the size stays.
+    pub fn erase(&mut self, offset: u64, len: u64) {
+        let end = self.size.min(offset + len).max(offset);
+        for (at, piece) in pieces(offset, end - offset) {
+            if let Some(page) = self.pages.get_mut(&(at / PAGE_BYTES)) {
+                let inside = (at % PAGE_BYTES) as usize;
+                page[inside..inside + piece].fill(0);
+            }
+        }
+    }
+
     pub fn truncate(&mut self, size: u64) {
         self.pages.retain(|&index, _| index * PAGE_BYTES < size);
         if let Some(page) = self.pages.get_mut(&(size / PAGE_BYTES)) {
@@ -70,6 +81,15 @@ mod tests {
         bytes.truncate(4100);
         assert_eq!(bytes.read(4088, 100), b"\0\x00012\0\0\0\0\0\0\0");
         assert_eq!(bytes.size(), 4100);
+    }
+
+    #[test]
+    fn what_was_erased_is_zero_and_nothing_else_is() {
+        let mut bytes = SparseBytes::default();
+        bytes.write(4090, b"0123456789");
+        bytes.erase(4093, 5);
+        bytes.erase(4099, 1000);
+        assert_eq!((bytes.read(4090, 100), bytes.size()), (b"012\0\0\0\0\08\0".to_vec(), 4100));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! `tree` has the names and inodes, `bytes` the data of one file, `xattrs` its attributes and ACLs. Called by the model test.
 
 pub mod bytes;
+mod calls;
 pub mod tree;
 pub mod xattrs;
 

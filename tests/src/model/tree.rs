@@ -2,8 +2,8 @@
 //! can hold it against a real one, call by call. Links are taken to dangle: a path through one is ENOENT.
 
 use super::bytes::SparseBytes;
-use super::xattrs::{ACCESS, DEFAULT, SmallAcl, Xattrs};
-use crate::fs::{Fs, Kind, Result, SetTime, Stat, Time, User, split};
+use super::xattrs::Xattrs;
+use crate::fs::{Kind, Result, Stat, Time, split};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -13,39 +13,39 @@ const NOREPLACE: u32 = 1;
 const EXCHANGE: u32 = 2;
 
 #[derive(Clone, Debug)]
-struct Inode {
-    kind: Kind,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    rdev: u32,
-    nlink: u32,
+pub(super) struct Inode {
+    pub(super) kind: Kind,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) rdev: u32,
+    pub(super) nlink: u32,
     /// Directories: names. Others: empty.
-    names: BTreeMap<String, u64>,
+    pub(super) names: BTreeMap<String, u64>,
     /// Directories: "..".
-    parent: u64,
-    target: String,
-    bytes: SparseBytes,
-    xattrs: Xattrs,
+    pub(super) parent: u64,
+    pub(super) target: String,
+    pub(super) bytes: SparseBytes,
+    pub(super) xattrs: Xattrs,
     /// Set by utimens and not changed by the server's clock since.
-    atime: Option<Time>,
-    mtime: Option<Time>,
+    pub(super) atime: Option<Time>,
+    pub(super) mtime: Option<Time>,
 }
 
 #[derive(Debug)]
-struct Tree {
-    inodes: BTreeMap<u64, Inode>,
-    next: u64,
+pub(super) struct Tree {
+    pub(super) inodes: BTreeMap<u64, Inode>,
+    pub(super) next: u64,
 }
 
 /// The reference filesystem.
 #[derive(Debug)]
-pub struct Model(RefCell<Tree>);
+pub struct Model(pub(super) RefCell<Tree>);
 
 /// A time that the model does not know, in a `Stat`.
 pub const UNKNOWN_TIME: Time = (i64::MIN, 0);
 
-fn inode(kind: Kind, mode: u32) -> Inode {
+pub(super) fn inode(kind: Kind, mode: u32) -> Inode {
     Inode {
         kind,
         mode: mode & 0o7777,
@@ -64,15 +64,15 @@ fn inode(kind: Kind, mode: u32) -> Inode {
 }
 
 impl Tree {
-    fn get(&self, ino: u64) -> &Inode {
+    pub(super) fn get(&self, ino: u64) -> &Inode {
         &self.inodes[&ino]
     }
 
-    fn edit(&mut self, ino: u64) -> &mut Inode {
+    pub(super) fn edit(&mut self, ino: u64) -> &mut Inode {
         self.inodes.get_mut(&ino).expect("the model holds every inode that a name leads to")
     }
 
-    fn walk(&self, path: &str) -> Result<u64> {
+    pub(super) fn walk(&self, path: &str) -> Result<u64> {
         path.split('/').filter(|name| !name.is_empty()).try_fold(ROOT, |ino, name| self.child(ino, name))
     }
 
@@ -84,7 +84,7 @@ impl Tree {
         self.get(ino).names.get(name).copied().ok_or(libc::ENOENT)
     }
 
-    fn directory(&self, ino: u64) -> Result<u64> {
+    pub(super) fn directory(&self, ino: u64) -> Result<u64> {
         match self.get(ino).kind {
             Kind::Dir => Ok(ino),
             Kind::Symlink => Err(libc::ENOENT),
@@ -93,7 +93,7 @@ impl Tree {
     }
 
     /// Parent directory, name, and what the name leads to now.
-    fn place<'a>(&self, path: &'a str) -> Result<(u64, &'a str, Option<u64>)> {
+    pub(super) fn place<'a>(&self, path: &'a str) -> Result<(u64, &'a str, Option<u64>)> {
         let (parent, name) = split(path);
         let parent = self.directory(self.walk(parent)?)?;
         match self.child(parent, name) {
@@ -103,13 +103,23 @@ impl Tree {
         }
     }
 
-    fn followed(&self, path: &str) -> Result<u64> {
+    pub(super) fn followed(&self, path: &str) -> Result<u64> {
         let ino = self.walk(path)?;
         if self.get(ino).kind == Kind::Symlink { Err(libc::ENOENT) } else { Ok(ino) }
     }
 
+    /// Something with bytes. A directory has none, but can be opened.
+    pub(super) fn opened(&self, path: &str, for_bytes: bool) -> Result<u64> {
+        let ino = self.walk(path)?;
+        match self.get(ino).kind {
+            Kind::Dir if for_bytes => Err(libc::EISDIR),
+            Kind::Symlink => Err(libc::ELOOP),
+            _ => Ok(ino),
+        }
+    }
+
     /// A new inode under a free name.
-    fn add(&mut self, path: &str, mut new: Inode) -> Result<u64> {
+    pub(super) fn add(&mut self, path: &str, mut new: Inode) -> Result<u64> {
         let (parent, name, taken) = self.place(path)?;
         if taken.is_some() {
             return Err(libc::EEXIST);
@@ -129,7 +139,7 @@ impl Tree {
         Ok(ino)
     }
 
-    fn attach(&mut self, parent: u64, name: &str, ino: u64) {
+    pub(super) fn attach(&mut self, parent: u64, name: &str, ino: u64) {
         if self.get(ino).kind == Kind::Dir {
             self.edit(ino).parent = parent;
             self.edit(parent).nlink += 1;
@@ -138,7 +148,7 @@ impl Tree {
         self.edit(parent).names.insert(name.to_string(), ino);
     }
 
-    fn detach(&mut self, parent: u64, name: &str) -> u64 {
+    pub(super) fn detach(&mut self, parent: u64, name: &str) -> u64 {
         let ino = self.edit(parent).names.remove(name).expect("the name is there");
         self.touch_dir(parent);
         if self.get(ino).kind == Kind::Dir {
@@ -148,7 +158,7 @@ impl Tree {
     }
 
     /// One name of `ino` less; gone with the last.
-    fn drop_name(&mut self, ino: u64) {
+    pub(super) fn drop_name(&mut self, ino: u64) {
         self.edit(ino).nlink -= 1;
         if self.get(ino).nlink == 0 || self.get(ino).kind == Kind::Dir {
             self.inodes.remove(&ino);
@@ -170,7 +180,7 @@ impl Tree {
         true
     }
 
-    fn rename(&mut self, old: &str, new: &str, flags: u32) -> Result<()> {
+    pub(super) fn rename(&mut self, old: &str, new: &str, flags: u32) -> Result<()> {
         // Both paths are walked before either last name is looked at.
         self.directory(self.walk(split(old).0)?)?;
         self.directory(self.walk(split(new).0)?)?;
@@ -221,7 +231,7 @@ impl Tree {
         self.attach(two.0, two.1, first);
     }
 
-    fn stat(&self, ino: u64) -> Stat {
+    pub(super) fn stat(&self, ino: u64) -> Stat {
         let node = self.get(ino);
         let size = match node.kind {
             Kind::Symlink => node.target.len() as u64,
@@ -248,227 +258,5 @@ impl Default for Model {
         let mut root = inode(Kind::Dir, 0o755);
         root.parent = ROOT;
         Model(RefCell::new(Tree { inodes: BTreeMap::from([(ROOT, root)]), next: ROOT + 1 }))
-    }
-}
-
-impl Fs for Model {
-    fn by(&self, _user: &User) -> Box<dyn Fs + '_> {
-        panic!("the model knows root only")
-    }
-
-    fn create(&self, path: &str, mode: u32, exclusive: bool) -> Result<()> {
-        let mut tree = self.0.borrow_mut();
-        let (_, _, taken) = tree.place(path)?;
-        match taken.map(|ino| tree.get(ino).kind) {
-            Some(_) if exclusive => Err(libc::EEXIST),
-            Some(Kind::Dir) => Err(libc::EISDIR),
-            Some(Kind::Symlink) => Err(libc::ELOOP),
-            Some(_) => Ok(()),
-            None => tree.add(path, inode(Kind::File, mode)).map(|_| ()),
-        }
-    }
-
-    fn open(&self, path: &str) -> Result<()> {
-        let tree = self.0.borrow();
-        let ino = tree.walk(path)?;
-        if tree.get(ino).kind == Kind::Symlink { Err(libc::ELOOP) } else { Ok(()) }
-    }
-
-    fn mkdir(&self, path: &str, mode: u32) -> Result<()> {
-        self.0.borrow_mut().add(path, inode(Kind::Dir, mode & 0o1777)).map(|_| ())
-    }
-
-    fn mknod(&self, path: &str, kind: Kind, mode: u32, rdev: u32) -> Result<()> {
-        let mut new = inode(kind, mode);
-        if matches!(kind, Kind::Char | Kind::Block) {
-            new.rdev = rdev;
-        }
-        self.0.borrow_mut().add(path, new).map(|_| ())
-    }
-
-    fn symlink(&self, target: &str, path: &str) -> Result<()> {
-        let mut new = inode(Kind::Symlink, 0o777);
-        new.target = target.to_string();
-        self.0.borrow_mut().add(path, new).map(|_| ())
-    }
-
-    fn readlink(&self, path: &str) -> Result<String> {
-        let tree = self.0.borrow();
-        let node = tree.get(tree.walk(path)?);
-        if node.kind == Kind::Symlink { Ok(node.target.clone()) } else { Err(libc::EINVAL) }
-    }
-
-    fn link(&self, old: &str, new: &str) -> Result<()> {
-        let mut tree = self.0.borrow_mut();
-        let ino = tree.walk(old)?;
-        let (parent, name, taken) = tree.place(new)?;
-        if taken.is_some() {
-            return Err(libc::EEXIST);
-        }
-        if tree.get(ino).kind == Kind::Dir {
-            return Err(libc::EPERM);
-        }
-        tree.edit(ino).nlink += 1;
-        tree.attach(parent, name, ino);
-        Ok(())
-    }
-
-    fn unlink(&self, path: &str) -> Result<()> {
-        let mut tree = self.0.borrow_mut();
-        let (parent, name, found) = tree.place(path)?;
-        let ino = found.ok_or(libc::ENOENT)?;
-        if tree.get(ino).kind == Kind::Dir {
-            return Err(libc::EISDIR);
-        }
-        tree.detach(parent, name);
-        tree.drop_name(ino);
-        Ok(())
-    }
-
-    fn rmdir(&self, path: &str) -> Result<()> {
-        let mut tree = self.0.borrow_mut();
-        let (parent, name, found) = tree.place(path)?;
-        let ino = found.ok_or(libc::ENOENT)?;
-        match tree.get(ino) {
-            node if node.kind != Kind::Dir => return Err(libc::ENOTDIR),
-            node if !node.names.is_empty() => return Err(libc::ENOTEMPTY),
-            _ => {}
-        }
-        tree.detach(parent, name);
-        tree.drop_name(ino);
-        Ok(())
-    }
-
-    fn rename(&self, old: &str, new: &str, flags: u32) -> Result<()> {
-        self.0.borrow_mut().rename(old, new, flags)
-    }
-
-    fn stat(&self, path: &str) -> Result<Stat> {
-        let tree = self.0.borrow();
-        let ino = tree.walk(path)?;
-        Ok(tree.stat(ino))
-    }
-
-    fn chmod(&self, path: &str, mode: u32) -> Result<()> {
-        let mut tree = self.0.borrow_mut();
-        let ino = tree.followed(path)?;
-        tree.edit(ino).mode = mode & 0o7777;
-        tree.edit(ino).xattrs.chmod(mode);
-        Ok(())
-    }
-
-    fn chown(&self, path: &str, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
-        let mut tree = self.0.borrow_mut();
-        let ino = tree.walk(path)?;
-        let node = tree.edit(ino);
-        node.uid = uid.unwrap_or(node.uid);
-        node.gid = gid.unwrap_or(node.gid);
-        // Linux takes the set-id bits of a regular file away at every chown, also root's (chown(2)); set-gid without
-        // group execution meant mandatory locking and stays.
-        if node.kind != Kind::Dir {
-            node.xattrs.drop_capability();
-            node.mode &= !0o4000;
-            if node.mode & 0o010 != 0 {
-                node.mode &= !0o2000;
-            }
-        }
-        Ok(())
-    }
-
-    fn utimens(&self, path: &str, atime: SetTime, mtime: SetTime) -> Result<()> {
-        let mut tree = self.0.borrow_mut();
-        let ino = tree.walk(path)?;
-        let set = |old: Option<Time>, time| match time {
-            SetTime::Omit => old,
-            SetTime::Now => None,
-            SetTime::To(time) => Some(time),
-        };
-        let node = tree.edit(ino);
-        node.atime = set(node.atime, atime);
-        node.mtime = set(node.mtime, mtime);
-        Ok(())
-    }
-
-    fn truncate(&self, path: &str, size: u64) -> Result<()> {
-        let mut tree = self.0.borrow_mut();
-        let ino = tree.followed(path)?;
-        match tree.get(ino).kind {
-            Kind::File => {}
-            Kind::Dir => return Err(libc::EISDIR),
-            _ => return Err(libc::EINVAL),
-        }
-        let node = tree.edit(ino);
-        node.bytes.truncate(size);
-        node.xattrs.drop_capability();
-        node.mtime = None;
-        Ok(())
-    }
-
-    fn write(&self, path: &str, offset: u64, data: &[u8]) -> Result<()> {
-        let mut tree = self.0.borrow_mut();
-        let ino = tree.walk(path)?;
-        match tree.get(ino).kind {
-            Kind::Dir => return Err(libc::EISDIR),
-            Kind::Symlink => return Err(libc::ELOOP),
-            _ => {}
-        }
-        let node = tree.edit(ino);
-        if !data.is_empty() {
-            node.bytes.write(offset, data);
-            node.xattrs.drop_capability();
-            node.mtime = None;
-        }
-        Ok(())
-    }
-
-    fn read(&self, path: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
-        let tree = self.0.borrow();
-        let node = tree.get(tree.walk(path)?);
-        match node.kind {
-            Kind::Dir => Err(libc::EISDIR),
-            Kind::Symlink => Err(libc::ELOOP),
-            _ => Ok(node.bytes.read(offset, len)),
-        }
-    }
-
-    fn set_xattr(&self, path: &str, name: &str, value: &[u8], flags: u32) -> Result<()> {
-        let mut tree = self.0.borrow_mut();
-        let ino = tree.walk(path)?;
-        let node = tree.edit(ino);
-        if name == ACCESS || name == DEFAULT {
-            let acl = SmallAcl::decode(value).ok_or(libc::EINVAL)?;
-            node.mode = node.xattrs.set_acl((node.kind, node.mode), name, acl)?;
-            return Ok(());
-        }
-        node.xattrs.set(node.kind, name, value, flags)
-    }
-
-    fn get_xattr(&self, path: &str, name: &str) -> Result<Vec<u8>> {
-        let tree = self.0.borrow();
-        let node = tree.get(tree.walk(path)?);
-        node.xattrs.get(node.kind, name)
-    }
-
-    fn list_xattr(&self, path: &str) -> Result<Vec<String>> {
-        let tree = self.0.borrow();
-        Ok(tree.get(tree.walk(path)?).xattrs.list())
-    }
-
-    fn remove_xattr(&self, path: &str, name: &str) -> Result<()> {
-        let mut tree = self.0.borrow_mut();
-        let ino = tree.walk(path)?;
-        let node = tree.edit(ino);
-        node.xattrs.remove(node.kind, name)
-    }
-
-    fn readdir(&self, path: &str) -> Result<Vec<(String, Kind)>> {
-        let tree = self.0.borrow();
-        let ino = tree.directory(tree.walk(path)?)?;
-        let kind = |&ino: &u64| tree.get(ino).kind;
-        Ok(tree.get(ino).names.iter().map(|(name, ino)| (name.clone(), kind(ino))).collect())
-    }
-
-    fn used_inodes(&self) -> Result<u64> {
-        Ok(self.0.borrow().inodes.len() as u64)
     }
 }

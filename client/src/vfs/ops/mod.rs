@@ -2,7 +2,9 @@
 //! the kernel and fuser call things stays in fuse/.
 
 pub mod access;
+pub mod copy_file_range;
 mod create;
+mod fallocate;
 mod flush;
 mod fsync;
 mod get_xattr;
@@ -11,6 +13,7 @@ pub mod info;
 mod link;
 mod list_xattr;
 mod lookup;
+pub mod lseek;
 mod mkdir;
 mod mknod;
 pub mod open;

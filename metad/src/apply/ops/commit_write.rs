@@ -1,10 +1,10 @@
 //! Commit write: publishes slices whose blocks are all durable in the object store. Works on a held orphan: its writers have it
 //! open. Called by apply::dispatch only.
 //!
-//! A slice id is named by one slice record of the volume, ever: truncation and reclaim rely on it when they mark ids as deleted.
+//! A slice id is committed once, ever: it is then named by one piece, and by more only as copies count them (slices.rs).
 
 use crate::apply::context::{Context, Ruling, Stop};
-use crate::apply::{inode, orphan, quota, xattr};
+use crate::apply::{inode, quota, slices};
 use crate::store::inode_record::{Inode, SlicePiece};
 use crate::store::records::Usage;
 use crate::store::{StoreError, keys, read, txn::Txn};
@@ -20,13 +20,7 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::CommitWriteOp) ->
     if op.slices.len() > COMMIT_SLICES_MAX {
         return Err(Stop::Failed(pb::FailureCode::TooLarge));
     }
-    let mut inode = inode::load(txn, cx, op.ino)?;
-    if inode.is_dir() {
-        return Err(FsErrno::IsDir.into());
-    }
-    if !inode.is_regular() {
-        return Err(FsErrno::Inval.into());
-    }
+    let mut inode = inode::load_file(txn, cx, op.ino)?;
     let mut usage = read::usage(txn, cx.volume)?;
     check_slices(&usage, cx.session, &op.slices)?;
     let new_size = op.slices.iter().map(end_of).fold(inode.size, u64::max);
@@ -51,13 +45,8 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::CommitWriteOp) ->
         txn.put(&key, &SlicePiece::from_wire(slice));
     }
     inode.size = new_size;
-    inode.mtime = cx.now;
-    inode.ctime = cx.now;
     inode.data_version = cx.log_index;
-    if op.kill_priv {
-        inode.mode = inode::without_set_id_bits(inode.mode);
-    }
-    xattr::drop_capability(txn, cx.volume, &mut inode)?;
+    inode::note_write(txn, cx, &mut inode, op.kill_priv)?;
     inode::save(txn, cx, &inode);
     if usage != before {
         txn.put(&keys::usage(cx.volume), &usage);
@@ -109,7 +98,7 @@ fn drop_hidden(txn: &mut Txn<'_>, cx: &Context<'_>, inode: &Inode, new: &pb::Sli
     let mut deleted = 0;
     for old in hidden {
         txn.delete(&keys::slice(cx.volume, inode.ino, old.chunk, old.order));
-        deleted += orphan::delete_slice(txn, cx.volume, old.piece.slice_id, old.piece.slice_len);
+        deleted += slices::drop_name(txn, cx.volume, &old.piece)?;
     }
     Ok(deleted)
 }

@@ -3,8 +3,10 @@
 pub mod close_session;
 pub mod commit_write;
 pub mod config_volume;
+pub mod copy_file_range;
 pub mod create;
 pub mod expire_sessions;
+pub mod fallocate;
 pub mod format_volume;
 pub mod hold;
 pub mod link;

@@ -2,7 +2,7 @@
 //! behind: what is not reclaimable is left alone. Called by apply::dispatch only.
 
 use crate::apply::context::{Context, Ruling};
-use crate::apply::{orphan, xattr};
+use crate::apply::{orphan, slices, xattr};
 use crate::store::inode_record::Inode;
 use crate::store::records::Usage;
 use crate::store::{KvRead, StoreError, keys, read, txn::Txn};
@@ -59,7 +59,7 @@ fn reclaim(
     *budget -= freed.len();
     for slice in freed {
         txn.delete(&keys::slice(volume, inode.ino, slice.chunk, slice.order));
-        usage.deleted_slices += orphan::delete_slice(txn, volume, slice.piece.slice_id, slice.piece.slice_len);
+        usage.deleted_slices += slices::drop_name(txn, volume, &slice.piece)?;
     }
     if all {
         txn.delete(&keys::inode(volume, inode.ino));
