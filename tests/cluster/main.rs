@@ -8,7 +8,6 @@ mod exactly_once;
 mod failover;
 mod fstab;
 mod restart;
-mod s3;
 mod sessions;
 mod systemd;
 mod tls;

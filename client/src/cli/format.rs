@@ -22,6 +22,9 @@ Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
 AZURE_STORAGE_ACCOUNT_KEY, GOOGLE_SERVICE_ACCOUNT_KEY, WEBDAV_USER, WEBDAV_PASSWORD; or HOLDFAST_ACCESS_KEY and
 HOLDFAST_SECRET_KEY for any), from --credentials-file, or are asked for. The cluster keeps them: clients need only META.";
 
+/// How long each step of the proof is retried, unless the volume's own setting says otherwise.
+const PROOF_DEADLINE_MS: u64 = 10_000;
+
 /// Create a volume on an object store.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -125,7 +128,9 @@ fn storage(args: &Args) -> Result<pb::Storage, ClientError> {
 /// # Errors
 /// Where the store does not do what it must.
 pub async fn prove(settings: &pb::VolumeSettings) -> Result<(), ClientError> {
-    let storage = settings.storage.clone().unwrap_or_default();
+    let mut storage = settings.storage.clone().unwrap_or_default();
+    // Somebody waits for it; what is kept has the store's usual patience.
+    storage.options.entry("retry_deadline_ms".to_owned()).or_insert_with(|| PROOF_DEADLINE_MS.to_string());
     let prefix = object::keys::volume_prefix(&settings.name, &settings.uuid);
     let store = object::open(&storage, &prefix)?;
     object::prove(&*store).await
