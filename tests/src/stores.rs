@@ -14,7 +14,7 @@ const ACCOUNT: &str = "holdfasttest";
 /// Base64, as Azure's keys are.
 pub const ACCOUNT_KEY: &str = "aG9sZGZhc3QtdGVzdC1hY2NvdW50LWtleQ==";
 const CONTAINER: &str = "container";
-const DAV_USER: &str = "holdfast";
+const DAV_USER: &str = "dav-user-of-tests";
 pub const DAV_PASSWORD: &str = "holdfast-dav-password";
 
 /// What a volume needs to know of a store: `--storage`, `--bucket`, and the variables that hold its credentials.
@@ -110,6 +110,8 @@ impl StoreServer {
         std::fs::create_dir_all(dir.join("files/share")).expect("the collection");
         let config = serde_json::json!({
             "host": "127.0.0.1", "port": port, "server": "cheroot", "verbose": 1,
+            // Its own five places in the queue are full at once, and then connections are dropped.
+            "server_args": {"numthreads": 32, "request_queue_size": 256},
             "provider_mapping": {"/": dir.join("files")},
             "simple_dc": {"user_mapping": {"*": {DAV_USER: {"password": DAV_PASSWORD}}}},
             "http_authenticator": {"accept_basic": true, "accept_digest": false, "default_to_digest": false},

@@ -145,7 +145,8 @@ async fn azure_keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn webdav_keeps_the_contract() {
     let server = StoreServer::webdav();
-    keeps_all(&server.reach, 1200).await;
+    // A listing of WebDAV has no pages; and the server does a hundred requests a second.
+    keeps_all(&server.reach, 200).await;
 }
 
 /// The proof's error for these settings, which must be one line with what to look at, and without any secret.

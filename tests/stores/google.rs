@@ -81,7 +81,7 @@ async fn each_request_to_google_carries_a_token_that_the_account_has_signed() {
         let claims = decode(signed.split('.').nth(1).expect("claims"));
         let claims: serde_json::Value = serde_json::from_slice(&claims).expect("JSON");
         assert!(
-            claims["iss"] == EMAIL && claims["scope"].as_str().is_some_and(|scope| scope.contains("devstorage")),
+            claims["iss"] == EMAIL && claims["scope"].as_str().is_some_and(|scope| scope.contains("cloud-platform")),
             "{claims}"
         );
         std::fs::write(google.dir.join("signed"), signed).expect("write");
