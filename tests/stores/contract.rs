@@ -9,6 +9,7 @@ use holdfast::error::ClientError;
 use holdfast::object::{self, ObjectError, ObjectStore, keys};
 use holdfast_proto::pb;
 use holdfast_tests::faulty_http::{Fault, FaultyHttp};
+use holdfast_tests::process;
 use holdfast_tests::s3::{S3Server, SECRET_KEY};
 use holdfast_tests::stores::{ACCOUNT_KEY, DAV_PASSWORD, Reach, StoreServer};
 use std::collections::BTreeMap;
@@ -154,6 +155,7 @@ async fn refused(mut storage: pb::Storage, step: &str, says: &str) {
     storage.options.insert("retry_deadline_ms".into(), "500".into());
     let error = object::prove(&*open(&storage)).await.expect_err("cannot work");
     let text = error.to_string();
+    process::report(&text);
     assert!(matches!(error, ClientError::Object(_)) && text.contains(step) && text.contains(says), "{text}");
     assert!(text.contains("check: ") && !text.contains('\n'), "{text}");
     for secret in

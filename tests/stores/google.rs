@@ -92,6 +92,15 @@ async fn each_request_to_google_carries_a_token_that_the_account_has_signed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_signatures_no_machine_is_asked_for_a_token() {
+    let google = Google::start();
+    let mut storage = google.reach.storage();
+    storage.secrets.clear();
+    storage.options.insert("skip_signature".into(), "true".into());
+    holdfast::object::prove(&*open(&storage)).await.expect("the server wants no token");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receipt_of_google_for_other_bytes_is_put_again() {
     let google = Google::start();
     let store = open(&google.reach.storage());

@@ -103,6 +103,22 @@ fn files_on_google_come_back_and_go() {
     serves_files(&server.reach, "on-google", &[]);
 }
 
+#[test]
+fn the_manual_shows_each_kind_with_the_variables_that_these_tests_use() {
+    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/INSTALL.md");
+    let manual = fs::read_to_string(manual).expect("INSTALL.md");
+    let (azure, webdav, s3, google) = (StoreServer::azure(), StoreServer::webdav(), S3Server::start(), Google::start());
+    let directory = Reach::directory("/srv/objects".as_ref());
+    for reach in [&azure.reach, &webdav.reach, &Reach::s3(&s3), &google.reach, &directory] {
+        let format = format!("holdfast format --storage {} --bucket ", reach.kind);
+        let before = manual.find(&format).unwrap_or_else(|| panic!("INSTALL.md does not say: {format}"));
+        let example = &manual[manual[..before].rfind("\n**").expect("a heading")..before];
+        for (variable, _) in &reach.variables {
+            assert!(example.contains(&format!("{variable}=")), "{variable} is not in the example of {}", reach.kind);
+        }
+    }
+}
+
 /// A file of credentials, as `--credentials-file` wants it.
 fn credentials(secret: &str) -> String {
     let path = process::scratch_dir("keys").join("keys");

@@ -17,6 +17,8 @@ Examples:
   AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... \\
   holdfast format --storage s3 --bucket s3://my-bucket --region eu-west-1 --capacity 10T
   holdfast format --storage s3 --bucket http://127.0.0.1:9000/my-bucket --credentials-file keys.env
+  holdfast format --storage azure --bucket az://my-container
+  holdfast format --storage webdav --bucket https://dav.example.net/my-collection
 
 Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AZURE_STORAGE_ACCOUNT,
 AZURE_STORAGE_ACCOUNT_KEY, GOOGLE_SERVICE_ACCOUNT_KEY, WEBDAV_USER, WEBDAV_PASSWORD; or HOLDFAST_ACCESS_KEY and

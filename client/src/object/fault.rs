@@ -32,6 +32,8 @@ pub struct Faults {
     pub put_lost_next: u32,
     /// Answered with success, and half of the body is stored.
     pub put_short_next: u32,
+    /// An object that is there is not put over.
+    pub overwrites_refused: bool,
     pub gets_fail: bool,
     pub get_fail_percent: u32,
     pub get_wrong_next: u32,
@@ -175,7 +177,9 @@ impl ObjectStore for FaultStore {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
+        let refuses = self.faults.lock().overwrites_refused && self.inner.head(key).await.is_ok();
         let result = match self.put_failure() {
+            _ if refuses => Err(ObjectError::Refused("injected: overwrite".into())),
             Some(error) => Err(error),
             None => match self.mangle_put(body) {
                 Some(body) => self.inner.put(key, body).await,

@@ -39,6 +39,11 @@ async fn steps(store: &dyn ObjectStore, key: &str, body: &Bytes) -> Result<(), C
     if got != body {
         return Err(ClientError::Object("proof failed at step get: other bytes came back than were put".into()));
     }
+    // What a lost reply makes us do; some stores keep the first for ever, or want another permission for it.
+    store
+        .put(key, body.clone())
+        .await
+        .map_err(|error| failed("put again", &error, "permission to overwrite, and no lock on objects"))?;
     let part = store
         .get_range(key, RANGE)
         .await
@@ -71,4 +76,32 @@ async fn is_listed(store: &dyn ObjectStore, key: &str) -> Result<(), ClientError
 
 fn failed(step: &str, error: &ObjectError, check: &str) -> ClientError {
     ClientError::Object(format!("proof failed at step {step}: {error} (check: {check})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::LocalStore;
+    use super::super::fault::{FaultStore, Faults};
+    use super::*;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn each_thing_that_a_store_does_not_do_is_named() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let fault = FaultStore::new(Arc::new(LocalStore::new(dir.path().to_path_buf(), false)));
+        assert_eq!(prove(&fault).await, Ok(()));
+        let cases = [
+            ("put", Faults { puts_fail: true, ..Faults::default() }),
+            ("put again", Faults { overwrites_refused: true, ..Faults::default() }),
+            ("get", Faults { gets_wrong: true, ..Faults::default() }),
+            ("get", Faults { put_lost_next: 2, ..Faults::default() }),
+            ("delete", Faults { deletes_fail: true, ..Faults::default() }),
+        ];
+        for (step, faults) in cases {
+            fault.set(|now| *now = faults);
+            let error = prove(&fault).await.expect_err(step).to_string();
+            assert!(error.contains(&format!("step {step}:")), "{error}");
+            fault.set(|now| *now = Faults::default());
+        }
+    }
 }

@@ -112,6 +112,8 @@ fn kind(error: &object_store::Error, text: &str) -> Kind {
         _ if [
             "InvalidAccessKeyId",
             "SignatureDoesNotMatch",
+            "ExpiredToken",
+            "InvalidToken",
             "NoSuchBucket",
             "InvalidBucketName",
             "AuthorizationHeader",
