@@ -70,7 +70,10 @@ async fn listed(store: &dyn ObjectStore, prefix: &str) -> Vec<(String, u64)> {
     list
 }
 
-/// Blocks of full size, and more objects than come in one page, all put, read and deleted side by side.
+/// Objects of which S3 and Google list a thousand at a time. (Azure: five thousand, which is too many for a test.)
+pub const MORE_THAN_A_PAGE: u64 = 1050;
+
+/// Blocks of full size, and many small objects, all put, read and deleted side by side.
 async fn keeps_many(store: &dyn ObjectStore, count: u64) {
     let block = |n: u64| Bytes::from(vec![n as u8 + 1; 4 << 20]);
     let blocks = (0..8_u64).map(|n| async move {
@@ -128,19 +131,19 @@ pub async fn keeps_all(reach: &Reach, count: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_keeps_the_contract() {
     let directory = tempfile::tempdir().expect("tempdir");
-    keeps_all(&Reach::directory(&directory.path().join("bucket")), 1200).await;
+    keeps_all(&Reach::directory(&directory.path().join("bucket")), 300).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_keeps_the_contract() {
     let server = S3Server::start();
-    keeps_all(&Reach::s3(&server), 1200).await;
+    keeps_all(&Reach::s3(&server), MORE_THAN_A_PAGE).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn azure_keeps_the_contract() {
     let server = StoreServer::azure();
-    keeps_all(&server.reach, 1200).await;
+    keeps_all(&server.reach, 300).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 //! this is no emulator: the requests go to a server of S3, whose verbs, paths and listings the XML API shares, through a proxy that keeps
 //! what only Google knows: the bearer token, which the server would not understand, and which is checked here against the service account's key.
 
-use crate::contract::{keeps_all, open};
+use crate::contract::{MORE_THAN_A_PAGE, keeps_all, open};
 use base64url::decode;
 use bytes::Bytes;
 use holdfast_tests::faulty_http::{Fault, FaultyHttp};
@@ -61,7 +61,7 @@ mod base64url {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn google_keeps_the_contract() {
     let google = Google::start();
-    keeps_all(&google.reach, 1200).await;
+    keeps_all(&google.reach, MORE_THAN_A_PAGE).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
