@@ -65,6 +65,7 @@ many() {
 
 one fmt cargo fmt --all --check
 one build cargo build --workspace --bins
+one stores-servers tests/stores/install.sh
 many cargo-test cargo test --workspace --lib --bins --tests --no-fail-fast -- --test-threads="$threads"
 many demo tests/demo-test.sh
 one clippy cargo clippy --workspace --all-targets -- -D warnings

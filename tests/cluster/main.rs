@@ -10,7 +10,6 @@ mod failover;
 mod fstab;
 mod mount_options;
 mod restart;
-mod s3;
 mod sessions;
 mod systemd;
 mod tls;

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod cluster;
+pub mod faulty_http;
 pub mod files;
 pub mod fs;
 pub mod gen_ops;
@@ -15,3 +16,4 @@ pub mod process;
 pub mod proxy;
 pub mod s3;
 pub mod shared;
+pub mod stores;

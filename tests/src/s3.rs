@@ -24,11 +24,22 @@ pub struct S3Server {
 impl S3Server {
     /// Starts a server with one empty bucket. It answers when this returns.
     pub fn start() -> S3Server {
+        S3Server::start_as(true)
+    }
+
+    /// The same, for requests that nobody signed.
+    pub fn open_to_all() -> S3Server {
+        S3Server::start_as(false)
+    }
+
+    fn start_as(signed: bool) -> S3Server {
         let directory = tempfile::tempdir().expect("a directory for objects");
         std::fs::create_dir(directory.path().join(BUCKET)).expect("make the bucket");
         let files = s3s_fs::FileSystem::new(directory.path()).expect("serve the directory");
         let mut builder = S3ServiceBuilder::new(files);
-        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        if signed {
+            builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        }
         let service = builder.build();
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind a loopback port");
         listener.set_nonblocking(true).expect("a listener for tokio");
@@ -49,6 +60,10 @@ impl S3Server {
     /// `--bucket` for `holdfast format --storage s3`.
     pub fn bucket_url(&self) -> String {
         format!("http://{}/{BUCKET}", self.address)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// What a volume on this server has in its settings.

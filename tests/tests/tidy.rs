@@ -281,7 +281,8 @@ fn the_tests_that_semantics_md_names_exist() {
     let sources = sources();
     let is_name = |word: &&str| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "_/:*".contains(c);
-        word.chars().all(plain) && (word.contains("::") || word.starts_with("posix/") || word.starts_with("cluster/"))
+        let named = ["posix/", "cluster/", "stores/"].iter().any(|folder| word.starts_with(folder));
+        word.chars().all(plain) && (word.contains("::") || named)
     };
     // What is between backticks is every second piece.
     let names: Vec<_> = page.split('`').skip(1).step_by(2).filter(is_name).collect();

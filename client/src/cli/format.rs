@@ -17,10 +17,15 @@ Examples:
   AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... \\
   holdfast format --storage s3 --bucket s3://my-bucket --region eu-west-1 --capacity 10T
   holdfast format --storage s3 --bucket http://127.0.0.1:9000/my-bucket --credentials-file keys.env
+  holdfast format --storage azure --bucket az://my-container
+  holdfast format --storage webdav --bucket https://dav.example.net/my-collection
 
 Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AZURE_STORAGE_ACCOUNT,
 AZURE_STORAGE_ACCOUNT_KEY, GOOGLE_SERVICE_ACCOUNT_KEY, WEBDAV_USER, WEBDAV_PASSWORD; or HOLDFAST_ACCESS_KEY and
 HOLDFAST_SECRET_KEY for any), from --credentials-file, or are asked for. The cluster keeps them: clients need only META.";
+
+/// How long each step of the proof is retried, unless the volume's own setting says otherwise.
+const PROOF_DEADLINE_MS: u64 = 10_000;
 
 /// Create a volume on an object store.
 #[derive(Debug, clap::Args)]
@@ -125,7 +130,9 @@ fn storage(args: &Args) -> Result<pb::Storage, ClientError> {
 /// # Errors
 /// Where the store does not do what it must.
 pub async fn prove(settings: &pb::VolumeSettings) -> Result<(), ClientError> {
-    let storage = settings.storage.clone().unwrap_or_default();
+    let mut storage = settings.storage.clone().unwrap_or_default();
+    // Somebody waits for it; what is kept has the store's usual patience.
+    storage.options.entry("retry_deadline_ms".to_owned()).or_insert_with(|| PROOF_DEADLINE_MS.to_string());
     let prefix = object::keys::volume_prefix(&settings.name, &settings.uuid);
     let store = object::open(&storage, &prefix)?;
     object::prove(&*store).await

@@ -75,6 +75,24 @@ async fn a_failed_upload_fails_flush_and_keeps_the_data_for_the_next() {
 }
 
 #[tokio::test]
+async fn what_a_store_did_not_take_is_sent_again_without_being_asked() {
+    let f = fixture(small(), Tuning { dirty_max: Duration::from_millis(20), ..Tuning::default() }).await;
+    let file = f.data.open(&f.meta.create(INO));
+    f.fault.set_puts_fail(true);
+    f.data.write(&file, 0, fill(9, 100_000)).await.expect("taken");
+    while f.fault.counts().puts < 6 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(f.meta.commits(), 0);
+    f.fault.set_puts_fail(false);
+    while f.meta.commits() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(f.meta.attr(INO).expect("attr").size, 100_000);
+    assert_eq!(read_all(&f, &file, 0, 200_000).await, vec![9; 100_000]);
+}
+
+#[tokio::test]
 async fn data_that_cannot_be_saved_is_given_up_at_the_last_close_only() {
     let f = fixture(small(), Tuning::default()).await;
     let attr = f.meta.create(INO);

@@ -25,7 +25,15 @@ pub struct Counts {
 pub struct Faults {
     pub puts_fail: bool,
     pub puts_fail_next: u32,
+    /// So many puts are answered: ask again after this.
+    pub puts_busy: (u32, Duration),
     pub put_fail_percent: u32,
+    /// Answered with success, and nothing is stored.
+    pub put_lost_next: u32,
+    /// Answered with success, and half of the body is stored.
+    pub put_short_next: u32,
+    /// An object that is there is not put over.
+    pub overwrites_refused: bool,
     pub gets_fail: bool,
     pub get_fail_percent: u32,
     pub get_wrong_next: u32,
@@ -85,19 +93,38 @@ impl FaultStore {
             && self.random.fetch_update(SeqCst, SeqCst, |x| Some(next(x))).unwrap_or(0) % 100 < u64::from(percent)
     }
 
-    fn put_fails(&self) -> bool {
+    fn put_failure(&self) -> Option<ObjectError> {
+        let failed = || Some(ObjectError::Unavailable("injected: put".into()));
         let percent = {
             let mut faults = self.faults.lock();
+            if let (count @ 1.., retry_after) = faults.puts_busy {
+                faults.puts_busy.0 = count - 1;
+                return Some(ObjectError::Busy { reason: "injected: busy".into(), retry_after });
+            }
             if faults.puts_fail_next > 0 {
                 faults.puts_fail_next -= 1;
-                return true;
+                return failed();
             }
             if faults.puts_fail {
-                return true;
+                return failed();
             }
             faults.put_fail_percent
         };
-        self.hits(percent)
+        if self.hits(percent) { failed() } else { None }
+    }
+
+    /// What of a body is stored, behind a success.
+    fn mangle_put(&self, body: Bytes) -> Option<Bytes> {
+        let mut faults = self.faults.lock();
+        if faults.put_lost_next > 0 {
+            faults.put_lost_next -= 1;
+            return None;
+        }
+        if faults.put_short_next > 0 {
+            faults.put_short_next -= 1;
+            return Some(body.slice(..body.len() / 2));
+        }
+        Some(body)
     }
 
     fn spoil(&self, key: &str, body: Bytes) -> Result<Bytes, ObjectError> {
@@ -150,9 +177,14 @@ impl ObjectStore for FaultStore {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        let result = match self.put_fails() {
-            true => Err(ObjectError::Unavailable("injected: put".into())),
-            false => self.inner.put(key, body).await,
+        let refuses = self.faults.lock().overwrites_refused && self.inner.head(key).await.is_ok();
+        let result = match self.put_failure() {
+            _ if refuses => Err(ObjectError::Refused("injected: overwrite".into())),
+            Some(error) => Err(error),
+            None => match self.mangle_put(body) {
+                Some(body) => self.inner.put(key, body).await,
+                None => Ok(()),
+            },
         };
         self.put_bytes.fetch_sub(len, SeqCst);
         result
@@ -166,6 +198,10 @@ impl ObjectStore for FaultStore {
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
         self.before_get().await?;
         self.spoil(key, self.inner.get_range(key, range).await?)
+    }
+
+    async fn head(&self, key: &str) -> Result<u64, ObjectError> {
+        self.inner.head(key).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), ObjectError> {

@@ -1,4 +1,4 @@
-//! (P) Every object name below the volume's prefix. Called by data/{upload,blocks,reclaim}.
+//! (P) Every object name below the volume's prefix. Called by data/{upload,blocks,reclaim} and retry.
 //!
 //! `chunks/<id / 1 000 000>/<id / 1000 % 1000>/<id>_<block index>_<length>`, all decimal. Ids grow, so a directory of a `file` store
 //! gets the blocks of 1000 slices and is then left alone. The length in the name makes a truncated copy visible in a listing.
@@ -9,6 +9,11 @@ pub const BLOCKS_PREFIX: &str = "chunks";
 /// Name of block `index` of a slice; `len` is its stored length, bytes.
 pub fn block_key(slice_id: u64, index: u32, len: u32) -> String {
     format!("{BLOCKS_PREFIX}/{}/{}/{slice_id}_{index}_{len}", slice_id / 1_000_000, slice_id / 1000 % 1000)
+}
+
+/// Stored length of the block with this name, bytes; 0 for what is no block.
+pub fn block_len(key: &str) -> u64 {
+    key.rsplit_once('_').and_then(|(_, len)| len.parse::<u32>().ok()).map_or(0, u64::from)
 }
 
 /// Names of all blocks of a slice of `slice_len` bytes.
@@ -35,6 +40,8 @@ mod tests {
     #[test]
     fn a_block_is_named_by_slice_index_and_length() {
         assert_eq!(block_key((7 << 32) | 12, 3, 4096), "chunks/30064/771/30064771084_3_4096");
+        assert_eq!(block_len("chunks/30064/771/30064771084_3_4096"), 4096);
+        assert_eq!((block_len("proof/0123"), block_len("a_9999999999999")), (0, 0));
     }
 
     #[test]

@@ -291,6 +291,11 @@ impl ObjectStore for LocalStore {
         self.blocking(move |store| store.get_blocking(&key, Some(range))).await
     }
 
+    async fn head(&self, key: &str) -> Result<u64, ObjectError> {
+        let key = key.to_string();
+        self.blocking(move |store| store.open_object(&key).map(|(_, size)| size)).await
+    }
+
     async fn delete(&self, key: &str) -> Result<(), ObjectError> {
         let key = key.to_string();
         self.blocking(move |store| store.delete_blocking(&key)).await

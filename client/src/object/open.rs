@@ -3,25 +3,26 @@
 //! `pb::Storage`: `kind`, `url`, and two maps; a name is looked for in `secrets`, then in `options`:
 //! | kind | URL | secrets | options |
 //! |---|---|---|---|
-//! | s3 | `s3://bucket[/path]` or `http(s)://endpoint/bucket[/path]` | access_key_id, secret_access_key, session_token | region (us-east-1), virtual_hosted, unsigned_payload, disable_bulk_delete, skip_signature |
+//! | s3 | `s3://bucket[/path]` or `http(s)://endpoint/bucket[/path]` | access_key_id, secret_access_key, session_token | region (us-east-1), virtual_hosted, unsigned_payload, checksum (crc64nvme, sha256, none), disable_bulk_delete, skip_signature |
 //! | gs | `gs://bucket[/path]` or `http(s)://endpoint/bucket[/path]` | service_account_key (JSON) | service_account_path, skip_signature |
 //! | azure | `az://container[/path]` or `http(s)://endpoint[/account]/container[/path]` | account_key or secret_access_key | account or access_key_id |
 //! | webdav | `http(s)://host/path` | username, password (or access_key_id, secret_access_key) | |
 //! | file | `/directory` or `file:///directory` | | no_sync |
 //!
-//! For all: `retry_deadline_ms` (30 000), `requests_max` (64). `http://` URLs are taken as said: no encryption.
+//! For all: `retry_deadline_ms` (30 000), `requests_max` (64), `verify_puts` (true for webdav). `http://` URLs are taken as said: no encryption.
 
-use super::limit::LimitStore;
 use super::remote::{Cleaner, RemoteStore};
 use super::retry::{RetryPolicy, RetryStore};
-use super::{LocalStore, ObjectStore};
+use super::verify::VerifyStore;
+use super::wire::Connector;
+use super::{LocalStore, ObjectStore, base64};
 use crate::error::ClientError;
 use holdfast_proto::pb;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, Checksum};
 use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::http::HttpBuilder;
-use object_store::{BackoffConfig, ClientOptions, HeaderMap, HeaderValue, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, HeaderMap, HeaderValue, RetryConfig, StaticCredentialProvider};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,19 +47,37 @@ pub fn open(storage: &pb::Storage, prefix: &str) -> Result<Arc<dyn ObjectStore>,
             return Err(ClientError::Usage(format!("storage kind {other:?} is none of s3, gs, azure, webdav, file")));
         }
     };
+    // A WebDAV server is often a plain directory behind one: it may say yes to what it does not have.
+    let backend = match settings.flag_or("verify_puts", storage.kind == "webdav")? {
+        true => Arc::new(VerifyStore::new(backend)),
+        false => backend,
+    };
     let policy = RetryPolicy {
         deadline: Duration::from_millis(settings.number("retry_deadline_ms", 30_000)?),
         ..RetryPolicy::default()
     };
     let requests_max = settings.number("requests_max", REQUESTS_MAX as u64)? as usize;
-    Ok(Arc::new(RetryStore::new(Arc::new(LimitStore::new(backend, requests_max)), policy)))
+    Ok(Arc::new(RetryStore::new(backend, policy, requests_max)))
 }
 
 struct Settings<'a> {
     storage: &'a pb::Storage,
 }
 
-type Bucket = Arc<dyn object_store::ObjectStore>;
+/// A bucket, before a volume's prefix.
+struct Opened {
+    bucket: Arc<dyn object_store::ObjectStore>,
+    /// Below the bucket, from the URL.
+    path: String,
+    /// What a listing has before the path of each object.
+    listed_below: String,
+}
+
+impl Opened {
+    fn new(bucket: impl object_store::ObjectStore, path: String) -> Opened {
+        Opened { bucket: Arc::new(bucket), path, listed_below: String::new() }
+    }
+}
 
 /// Where a bucket is: what a URL says.
 struct Place {
@@ -80,8 +99,13 @@ impl Settings<'_> {
     }
 
     fn flag(&self, name: &str) -> Result<bool, ClientError> {
+        self.flag_or(name, false)
+    }
+
+    fn flag_or(&self, name: &str, default: bool) -> Result<bool, ClientError> {
         match self.get(name) {
-            None | Some("false" | "0" | "no") => Ok(false),
+            None => Ok(default),
+            Some("false" | "0" | "no") => Ok(false),
             Some("true" | "1" | "yes") => Ok(true),
             Some(other) => Err(ClientError::Usage(format!("storage option {name} is {other:?}, not true or false"))),
         }
@@ -96,7 +120,7 @@ impl Settings<'_> {
     fn remote(
         &self,
         prefix: &str,
-        build: impl Fn(&Settings<'_>, &str) -> Result<(Bucket, String), ClientError>,
+        build: impl Fn(&Settings<'_>, &str) -> Result<Opened, ClientError>,
     ) -> Result<Arc<dyn ObjectStore>, ClientError> {
         let url = self.storage.url.trim();
         if url.contains('@') {
@@ -104,9 +128,10 @@ impl Settings<'_> {
                 "the bucket URL holds a user or a password: give credentials by environment or file".into(),
             ));
         }
-        let (bucket, path) = build(self, url)?;
+        let opened = build(self, url)?;
         let cleaner = Cleaner::new(self.storage.secrets.values().cloned());
-        Ok(Arc::new(RemoteStore::new(bucket, &format!("{path}/{prefix}"), cleaner)))
+        let prefix = format!("{}/{prefix}", opened.path);
+        Ok(Arc::new(RemoteStore::new(opened.bucket, &prefix, cleaner).listed_below(&opened.listed_below)))
     }
 
     fn unusable(&self, error: &object_store::Error) -> ClientError {
@@ -157,25 +182,29 @@ fn no_retry() -> RetryConfig {
 }
 
 fn client_options() -> ClientOptions {
-    ClientOptions::new().with_connect_timeout(Duration::from_secs(5)).with_timeout(Duration::from_secs(60))
+    // How long a request may take, retry.rs knows too.
+    ClientOptions::new().with_connect_timeout(Duration::from_secs(5)).with_timeout_disabled()
 }
 
-fn s3(settings: &Settings<'_>, url: &str) -> Result<(Bucket, String), ClientError> {
+fn s3(settings: &Settings<'_>, url: &str) -> Result<Opened, ClientError> {
     let place = place(url, "s3")?;
     let mut builder = AmazonS3Builder::new()
         .with_client_options(client_options())
+        .with_http_connector(Connector)
         .with_retry(no_retry())
         .with_bucket_name(&place.bucket)
         .with_region(settings.get("region").unwrap_or("us-east-1"))
         .with_allow_http(plain_http(place.endpoint.as_deref()))
         .with_virtual_hosted_style_request(settings.flag("virtual_hosted")?)
         .with_skip_signature(settings.flag("skip_signature")?)
-        .with_disable_bulk_delete(
-            settings.get("disable_bulk_delete").is_none() || settings.flag("disable_bulk_delete")?,
-        );
-    // Signing the body costs a SHA-256 of every block; over TLS it adds nothing, and blocks carry our own checksum anyway.
-    let unsigned = settings.get("unsigned_payload").is_none() || settings.flag("unsigned_payload")?;
-    builder = builder.with_unsigned_payload(unsigned);
+        .with_disable_bulk_delete(settings.flag_or("disable_bulk_delete", true)?);
+    // Signing the body costs a SHA-256 of every block. Over TLS it adds nothing; without, nothing else lets the store see that a body was
+    // damaged on its way, and what is damaged there is lost.
+    let tls = !plain_http(place.endpoint.as_deref());
+    builder = builder.with_unsigned_payload(settings.flag_or("unsigned_payload", tls)?);
+    if let Some(checksum) = s3_checksum(settings, &place)? {
+        builder = builder.with_checksum_algorithm(checksum);
+    }
     if let Some(endpoint) = &place.endpoint {
         builder = builder.with_endpoint(endpoint);
     }
@@ -189,16 +218,33 @@ fn s3(settings: &Settings<'_>, url: &str) -> Result<(Bucket, String), ClientErro
         builder = builder.with_token(token);
     }
     let bucket = builder.build().map_err(|error| settings.unusable(&error))?;
-    Ok((Arc::new(bucket), place.path))
+    Ok(Opened::new(bucket, place.path))
 }
 
-fn gs(settings: &Settings<'_>, url: &str) -> Result<(Bucket, String), ClientError> {
+/// Amazon's S3 compares the body with a CRC64 that comes with it, from end to end, for next to no work. Others may refuse the header.
+fn s3_checksum(settings: &Settings<'_>, place: &Place) -> Result<Option<Checksum>, ClientError> {
+    let amazon = place.endpoint.as_deref().is_none_or(|url| url.ends_with(".amazonaws.com"));
+    match settings.get("checksum") {
+        None => Ok(amazon.then_some(Checksum::CRC64NVME)),
+        Some("none") => Ok(None),
+        Some(name) => name.parse().map(Some).map_err(|()| {
+            ClientError::Usage(format!("storage option checksum is {name:?}, none of crc64nvme, sha256, none"))
+        }),
+    }
+}
+
+fn gs(settings: &Settings<'_>, url: &str) -> Result<Opened, ClientError> {
     let place = place(url, "gs")?;
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_client_options(client_options().with_allow_http(plain_http(place.endpoint.as_deref())))
+        .with_http_connector(Connector)
         .with_retry(no_retry())
-        .with_bucket_name(&place.bucket)
-        .with_skip_signature(settings.flag("skip_signature")?);
+        .with_bucket_name(&place.bucket);
+    if settings.flag("skip_signature")? {
+        // The crate's own flag leaves puts and deletes asking for a token of the machine's, where there may be none.
+        let nobody = StaticCredentialProvider::new(GcpCredential { bearer: String::new() });
+        builder = builder.with_credentials(Arc::new(nobody));
+    }
     if let Some(endpoint) = &place.endpoint {
         builder = builder.with_base_url(endpoint);
     }
@@ -208,10 +254,10 @@ fn gs(settings: &Settings<'_>, url: &str) -> Result<(Bucket, String), ClientErro
         builder = builder.with_service_account_path(path);
     }
     let bucket = builder.build().map_err(|error| settings.unusable(&error))?;
-    Ok((Arc::new(bucket), place.path))
+    Ok(Opened::new(bucket, place.path))
 }
 
-fn azure(settings: &Settings<'_>, url: &str) -> Result<(Bucket, String), ClientError> {
+fn azure(settings: &Settings<'_>, url: &str) -> Result<Opened, ClientError> {
     let mut place = place(url, "az")?;
     let account = settings.any(&["account", "account_name", "access_key_id"]).map(str::to_string);
     // An emulator has the account as first part of the path: http://host:port/account/container.
@@ -227,6 +273,7 @@ fn azure(settings: &Settings<'_>, url: &str) -> Result<(Bucket, String), ClientE
     })?;
     let mut builder = MicrosoftAzureBuilder::new()
         .with_client_options(client_options().with_allow_http(plain_http(place.endpoint.as_deref())))
+        .with_http_connector(Connector)
         .with_retry(no_retry())
         .with_account(account)
         .with_container_name(&place.bucket);
@@ -237,18 +284,19 @@ fn azure(settings: &Settings<'_>, url: &str) -> Result<(Bucket, String), ClientE
         builder = builder.with_access_key(key);
     }
     let bucket = builder.build().map_err(|error| settings.unusable(&error))?;
-    Ok((Arc::new(bucket), place.path))
+    Ok(Opened::new(bucket, place.path))
 }
 
-fn webdav(settings: &Settings<'_>, url: &str) -> Result<(Bucket, String), ClientError> {
+fn webdav(settings: &Settings<'_>, url: &str) -> Result<Opened, ClientError> {
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return Err(ClientError::Usage(format!("bucket URL {url:?}: for webdav it is http(s)://host/path")));
     }
     let mut headers = HeaderMap::new();
     if let Some(user) = settings.any(&["username", "user", "access_key_id"]) {
         let password = settings.any(&["password", "secret_access_key"]).unwrap_or("");
-        let mut value = HeaderValue::from_str(&format!("Basic {}", base64(format!("{user}:{password}").as_bytes())))
-            .map_err(|_| ClientError::Usage("webdav user or password cannot be sent in a header".into()))?;
+        let mut value =
+            HeaderValue::from_str(&format!("Basic {}", base64::encode(format!("{user}:{password}").as_bytes())))
+                .map_err(|_| ClientError::Usage("webdav user or password cannot be sent in a header".into()))?;
         value.set_sensitive(true);
         headers.insert("authorization", value);
     }
@@ -256,26 +304,33 @@ fn webdav(settings: &Settings<'_>, url: &str) -> Result<(Bucket, String), Client
     let bucket = HttpBuilder::new()
         .with_url(url)
         .with_client_options(options)
+        .with_http_connector(Connector)
         .with_retry(no_retry())
         .build()
         .map_err(|error| settings.unusable(&error))?;
-    Ok((Arc::new(bucket), String::new()))
+    // The crate's requests are relative to the URL, but its listings to the server.
+    let below = Url::parse(url).map_err(|error| ClientError::Usage(format!("bucket URL {url:?}: {error}")))?;
+    let listed_below = percent_decoded(below.path());
+    Ok(Opened { listed_below, ..Opened::new(bucket, String::new()) })
 }
 
-/// RFC 4648 section 4, for the one header above.
-fn base64(input: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(input.len().div_ceil(3) * 4);
-    for group in input.chunks(3) {
-        let bits = group.iter().fold(0_u32, |bits, byte| (bits << 8) | u32::from(*byte)) << (8 * (3 - group.len()));
-        for digit in 0..4 {
-            match digit <= group.len() {
-                true => text.push(char::from(DIGITS[(bits >> (18 - 6 * digit)) as usize & 63])),
-                false => text.push('='),
+/// The text that a URL's path stands for; the path itself where it stands for none.
+fn percent_decoded(path: &str) -> String {
+    let hex = |digit: Option<&u8>| digit.and_then(|digit| char::from(*digit).to_digit(16));
+    let (bytes, mut decoded, mut at) = (path.as_bytes(), Vec::with_capacity(path.len()), 0);
+    while let Some(byte) = bytes.get(at) {
+        match (byte, hex(bytes.get(at + 1)), hex(bytes.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            _ => {
+                decoded.push(*byte);
+                at += 1;
             }
         }
     }
-    text
+    String::from_utf8(decoded).unwrap_or_else(|_| path.to_string())
 }
 
 #[cfg(test)]
@@ -317,9 +372,18 @@ mod tests {
             ("file", "relative/dir", &[]),
             ("file", "/dir", &[("no_sync", "maybe")]),
             ("file", "/dir", &[("retry_deadline_ms", "soon")]),
+            ("file", "/dir", &[("verify_puts", "perhaps")]),
+            ("s3", "s3://bucket", &[("checksum", "md5")]),
         ] {
             let error = open(&storage(kind, url, pairs), "p/").expect_err(kind);
             assert!(matches!(error, ClientError::Usage(_)), "{kind} {url}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_decoded_where_it_is_coded() {
+        for (path, text) in [("/a%20b/c", "/a b/c"), ("/100%", "/100%"), ("/%zz%2", "/%zz%2"), ("/%ff", "/%ff")] {
+            assert_eq!(percent_decoded(path), text);
         }
     }
 
@@ -330,12 +394,5 @@ mod tests {
             (place.endpoint.as_deref(), place.bucket.as_str(), place.path.as_str()),
             (Some("http://127.0.0.1:9000"), "bucket", "a/b")
         );
-    }
-
-    #[test]
-    fn base64_pads_as_the_rfc_says() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
     }
 }

@@ -1,19 +1,26 @@
 //! Remote: a bucket behind crate object_store (S3, GCS, Azure Blob, WebDAV), below a prefix. Called through `open` only.
 //! Its errors are sorted into three kinds, and cleaned: no credential ever leaves this file in a message.
 
+use super::wire::{Busy, Sent};
 use super::{ObjectError, ObjectStore};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
-use object_store::ObjectStoreExt;
+use holdfast_proto::limits::BLOCK_BYTES_MAX;
 use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutOptions};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// What a store says is larger is not read into memory.
+const OBJECT_BYTES_MAX: u64 = BLOCK_BYTES_MAX as u64;
+
 pub struct RemoteStore {
     bucket: Arc<dyn object_store::ObjectStore>,
     prefix: Path,
+    /// Length of what listings have before a key.
+    listed_prefix_len: usize,
     cleaner: Cleaner,
 }
 
@@ -52,7 +59,15 @@ impl Cleaner {
 
 impl RemoteStore {
     pub fn new(bucket: Arc<dyn object_store::ObjectStore>, prefix: &str, cleaner: Cleaner) -> Self {
-        RemoteStore { bucket, prefix: Path::from(prefix), cleaner }
+        let prefix = Path::from(prefix);
+        RemoteStore { bucket, listed_prefix_len: prefix.as_ref().len(), prefix, cleaner }
+    }
+
+    /// For a store whose listings name objects by a longer path than its requests.
+    pub fn listed_below(mut self, path: &str) -> Self {
+        let path = Path::from(path);
+        self.listed_prefix_len = path.parts().chain(self.prefix.parts()).collect::<Path>().as_ref().len();
+        self
     }
 
     fn path(&self, key: &str) -> Path {
@@ -61,6 +76,9 @@ impl RemoteStore {
 
     fn error(&self, key: &str, error: &object_store::Error) -> ObjectError {
         let text = self.cleaner.clean(&chain(error));
+        if let Some(busy) = busy(error) {
+            return ObjectError::Busy { reason: text, retry_after: busy.retry_after };
+        }
         match kind(error, &text) {
             Kind::Missing => ObjectError::NotFound(key.to_string()),
             Kind::Refused => ObjectError::Refused(text),
@@ -94,6 +112,8 @@ fn kind(error: &object_store::Error, text: &str) -> Kind {
         _ if [
             "InvalidAccessKeyId",
             "SignatureDoesNotMatch",
+            "ExpiredToken",
+            "InvalidToken",
             "NoSuchBucket",
             "InvalidBucketName",
             "AuthorizationHeader",
@@ -105,6 +125,12 @@ fn kind(error: &object_store::Error, text: &str) -> Kind {
         }
         _ => Kind::Unavailable,
     }
+}
+
+/// What the store said of how long to wait, if that is why it failed.
+fn busy(error: &object_store::Error) -> Option<&Busy> {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| error.source()).find_map(|error| error.downcast_ref())
 }
 
 /// The error and its causes on one line, each said once: the crate's own Display leaves the reason to the source.
@@ -125,17 +151,30 @@ fn chain(error: &object_store::Error) -> String {
 #[async_trait]
 impl ObjectStore for RemoteStore {
     async fn put(&self, key: &str, body: Bytes) -> Result<(), ObjectError> {
-        self.bucket.put(&self.path(key), body.into()).await.map_err(|error| self.error(key, &error))?;
-        Ok(())
+        let mut options = PutOptions::default();
+        options.extensions.insert(Sent(body.clone()));
+        let put = self.bucket.put_opts(&self.path(key), body.into(), options).await;
+        put.map(drop).map_err(|error| self.error(key, &error))
     }
 
     async fn get(&self, key: &str) -> Result<Bytes, ObjectError> {
         let got = self.bucket.get(&self.path(key)).await.map_err(|error| self.error(key, &error))?;
+        if got.meta.size > OBJECT_BYTES_MAX {
+            return Err(ObjectError::Refused(format!(
+                "object {key} has {} bytes, which none of ours has",
+                got.meta.size
+            )));
+        }
         got.bytes().await.map_err(|error| self.error(key, &error))
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
         self.bucket.get_range(&self.path(key), range).await.map_err(|error| self.error(key, &error))
+    }
+
+    async fn head(&self, key: &str) -> Result<u64, ObjectError> {
+        let meta = self.bucket.head(&self.path(key)).await.map_err(|error| self.error(key, &error))?;
+        Ok(meta.size)
     }
 
     async fn delete(&self, key: &str) -> Result<(), ObjectError> {
@@ -147,7 +186,7 @@ impl ObjectStore for RemoteStore {
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, ObjectError> {
         let path = self.path(prefix);
-        let skip = self.prefix.as_ref().len();
+        let skip = self.listed_prefix_len;
         self.bucket
             .list(Some(&path))
             .map_ok(|meta| {

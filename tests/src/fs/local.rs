@@ -153,6 +153,10 @@ impl ObjectStore for MemObjects {
         Ok(whole.slice((range.start as usize).min(end)..end))
     }
 
+    async fn head(&self, key: &str) -> Result<u64, ObjectError> {
+        self.get(key).await.map(|body| body.len() as u64)
+    }
+
     async fn delete(&self, key: &str) -> Result<(), ObjectError> {
         self.0.lock().remove(key);
         Ok(())
