@@ -12,6 +12,7 @@ mod s3;
 mod sessions;
 mod systemd;
 mod tls;
+mod turns;
 mod two_mounts;
 
 use std::sync::{Mutex, MutexGuard};
