@@ -29,13 +29,17 @@ transactions() {
   note "$total rows"
 }
 
-# writer DB WHO FIRST: transactions of one row each from FIRST on; prints the number of each that was acknowledged.
+# script WHO FIRST: transactions of one row each from FIRST on; prints the number of each that was acknowledged. Every few it sleeps,
+# or the first writer would never let the other one in.
 script() {
   local i
   echo '.bail on'
   echo '.timeout 60000'
   echo 'PRAGMA synchronous=FULL;'
-  for i in $(seq "$2" $(($2 + 20000))); do printf 'BEGIN IMMEDIATE; INSERT INTO t VALUES(%s,%s,randomblob(2000)); COMMIT;\n.print ack %s\n' "$1" "$i" "$i"; done
+  for i in $(seq "$2" $(($2 + 2000))); do
+    printf 'BEGIN IMMEDIATE; INSERT INTO t VALUES(%s,%s,randomblob(2000)); COMMIT;\n.print ack %s\n' "$1" "$i" "$i"
+    [ $((i % 5)) != 0 ] || echo '.shell sleep 0.1'
+  done
 }
 acked() { grep -oE '^ack [0-9]+' "$tmp/acks-$1" | tail -n 1 | cut -d' ' -f2; }
 
@@ -50,7 +54,7 @@ check_writer() {
 }
 
 killed_writers() {
-  local mode=$1 db=$dir/$1.db first=(0 1 1) round who
+  local mode=$1 db=$dir/$1.db first=(0 1 1) round who tick
   [ "$(sqlite3 "$db" "PRAGMA journal_mode=$mode; CREATE TABLE t(who, n, v BLOB, PRIMARY KEY(who, n));")" = "$mode" ]
   for round in $(seq "$kills"); do
     for who in 1 2; do
@@ -59,7 +63,14 @@ killed_writers() {
       stdbuf -oL sqlite3 "$db" <"$tmp/script-$who" >>"$tmp/acks-$who" 2>"$tmp/errors-$who" &
       writers[who - 1]=$!
     done
-    sleep "1.$((RANDOM % 10))"
+    # Killed while they write, on a slow machine too.
+    for who in 1 2; do
+      for tick in $(seq 600); do
+        [ "$(acked "$who")" -lt $((first[who] + 4)) ] || break
+        sleep 0.1
+      done
+    done
+    sleep "0.$((RANDOM % 10))"
     for who in 1 2; do
       kill -9 "${writers[who - 1]}" || { cat "$tmp/errors-$who"; fail "writer $who ended before it was killed"; }
     done
