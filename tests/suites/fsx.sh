@@ -64,16 +64,21 @@ run_seeds() {
   for i in 1 2 3 4; do check "seed $i, $ops operations" result "seed$i"; done
 }
 
+# Pairs of short runs, each with seeds of its own, until three leaders died under them.
 run_killed() {
-  local pids=()
+  local seed=10 pids
   killer_start
-  run_fsx killed1 1 5 $((ops / 20)) & pids+=($!)
-  run_fsx killed3 3 6 $((ops / 20)) & pids+=($!)
-  wait "${pids[@]}"
+  while [ "$(leaders_killed)" -lt 3 ] && [ "$seed" -lt 90 ]; do
+    seed=$((seed + 2))
+    pids=()
+    run_fsx "killed$seed" 1 "$seed" 2500 & pids+=($!)
+    run_fsx "killed$((seed + 1))" 3 $((seed + 1)) 5000 & pids+=($!)
+    wait "${pids[@]}"
+    check "leader killed, small file, seed $seed" result "killed$seed"
+    check "leader killed, several blocks, seed $((seed + 1))" result "killed$((seed + 1))"
+  done
   killer_stop
-  check "leader killed, small file" result killed1
-  check "leader killed, several blocks" result killed3
-  check "leaders died" leaders_died 2
+  check "leaders died" leaders_died 3
 }
 
 tool fsx 0.3.2

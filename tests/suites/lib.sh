@@ -72,6 +72,7 @@ kill_leaders() {
 }
 
 killer_start() {
+  : >"$work/kills"
   kill_leaders >"$work/kills" 2>&1 &
   killer=$!
 }
@@ -83,10 +84,10 @@ killer_stop() {
   killer=
 }
 
+leaders_killed() { grep -c '^killed metad' "$work/kills"; }
+
 # A run whose fault never came proves nothing. At least $1 leaders were killed.
 leaders_died() {
-  local kills
-  kills=$(grep -c '^killed metad' "$work/kills")
-  say "leaders killed: $kills"
-  [ "$kills" -ge "$1" ]
+  say "leaders killed: $(leaders_killed)"
+  [ "$(leaders_killed)" -ge "$1" ]
 }
