@@ -2,14 +2,18 @@
 # The demo: three metad nodes, a volume on a local directory and a mount of it, all under target/demo.
 # Called by `make demo` and `make demo-stop`.
 #
-#   deploy/demo.sh start    builds, starts what is missing, gives the tour the first time (TOUR=1: again)
-#   deploy/demo.sh stop     leaves nothing behind
+#   deploy/demo.sh start          builds, starts what is missing, gives the tour the first time (TOUR=1: again, TOUR=0: never)
+#   deploy/demo.sh kill-leader    kill -9 of the leader, then starts it again; says which node it was
+#   deploy/demo.sh stop           leaves nothing behind
 #
-# PROFILE=release (default) or debug chooses which build is used.
+# PROFILE=release (default) or debug chooses which build is used. DEMO_DIR, an absolute path, holds another demo than target/demo;
+# each has ports of its own.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-demo=$root/target/demo
+demo=${DEMO_DIR:-$root/target/demo}
+# How the demo's files are called in what we say.
+shown=${demo#"$root/"}
 mnt=$demo/mnt
 profile=${PROFILE:-release}
 bin=${CARGO_TARGET_DIR:-$root/target}/$profile
@@ -139,7 +143,7 @@ start_nodes() {
     start_node "$i"
     started="$started $i"
   done
-  if [ -n "$started" ]; then say "started metad$started (logs in target/demo/metad-N/log)"; else say "three metad run already"; fi
+  if [ -n "$started" ]; then say "started metad$started (logs in $shown/metad-N/log)"; else say "three metad run already"; fi
   wait_until "three ready nodes" cluster_is_ready
 }
 
@@ -171,17 +175,17 @@ start_mount() {
   mkdir -p "$demo"
   if is_mounted && ! ls "$mnt" >/dev/null 2>&1; then detach; fi
   if is_mounted; then
-    say "target/demo/mnt is mounted already"
+    say "$shown/mnt is mounted already"
     return 0
   fi
   mkdir -p "$mnt"
   "$bin/holdfast" mount "$(meta)" "$mnt" -d --log "$demo/mount.log"
-  say "mounted target/demo/mnt"
+  say "mounted $shown/mnt"
 }
 
 write_env() {
   cat >"$demo/env.new" <<END
-# Source this: . target/demo/env
+# Source this: . $shown/env
 export HOLDFAST_META='$(meta)'
 case ":\$PATH:" in *":$bin:"*) ;; *) export PATH="$bin:\$PATH" ;; esac
 END
@@ -195,9 +199,9 @@ now_ms() { echo $(($(date +%s%N) / 1000000)); }
 tour() {
   local old before after pause
   step "Tour 1: a file"
-  say '$ echo "written before the crash" > target/demo/mnt/hello'
+  say "\$ echo \"written before the crash\" > $shown/mnt/hello"
   echo "written before the crash" >"$mnt/hello"
-  say '$ cat target/demo/mnt/hello'
+  say "\$ cat $shown/mnt/hello"
   cat "$mnt/hello"
 
   step "Tour 2: kill the leader"
@@ -210,7 +214,7 @@ tour() {
   after=$(now_ms)
   pause=$((after - before))
   say "the next file was created, written and closed $pause ms after the kill: that was the pause"
-  say '$ cat target/demo/mnt/hello target/demo/mnt/hello-again'
+  say "\$ cat $shown/mnt/hello $shown/mnt/hello-again"
   cat "$mnt/hello" "$mnt/hello-again"
   say "metad $(leader) leads now"
 
@@ -226,14 +230,14 @@ tour() {
 next() {
   cat <<END
 
-The filesystem is up at target/demo/mnt. Try next:
-  . target/demo/env                       # HOLDFAST_META, and holdfast on your PATH
-  cp -r client/src target/demo/mnt/       # it is a directory like any other
-  holdfast info target/demo/mnt/hello     # inode, chunks, slices, objects
+The filesystem is up at $shown/mnt. Try next:
+  . $shown/env                       # HOLDFAST_META, and holdfast on your PATH
+  cp -r client/src $shown/mnt/       # it is a directory like any other
+  holdfast info $shown/mnt/hello     # inode, chunks, slices, objects
   holdfast status                         # the volume: settings, sessions, usage
   holdfast cluster status                 # the nodes
-  kill -9 \$(cat target/demo/metad-1/metad.pid); make demo   # starts what is missing
-  tests/realwork/run.sh target/demo/mnt   # builds, git, SQLite, rsync, a big file
+  kill -9 \$(cat $shown/metad-1/metad.pid); make demo   # starts what is missing
+  tests/realwork/run.sh $shown/mnt   # builds, git, SQLite, rsync, a big file
   make demo-stop                          # leaves nothing behind
 END
 }
@@ -249,13 +253,24 @@ start() {
   start_nodes
   format
   start_mount
-  if [ ! -e "$demo/toured" ] || [ -n "${TOUR:-}" ]; then
+  if [ "${TOUR:-}" != 0 ] && { [ ! -e "$demo/toured" ] || [ -n "${TOUR:-}" ]; }; then
     tour
-  else
+  elif [ "${TOUR:-}" != 0 ]; then
     step "Everything runs (the tour was given before; TOUR=1 make demo gives it again)"
     "$bin/holdfast" cluster status "$(meta)"
   fi
   next
+}
+
+kill_leader() {
+  local old pid
+  old=$(leader)
+  [ -n "$old" ] && pid=$(node_pid "$old") || fail "no node says that it is the leader"
+  kill -9 "$pid"
+  # The shell that started it may not have noticed its end yet.
+  wait_until "the killed node to be gone" eval "! node_pid $old"
+  start_node "$old"
+  say "killed metad $old (pid $pid), and started it again"
 }
 
 # ---- stop ----------------------------------------------------------------------------------------------------------------
@@ -291,13 +306,14 @@ stop() {
     if pid=$(node_pid "$i"); then end "$pid"; fi
   done
   # A mount that would not go must not be emptied by rm.
-  if is_mounted; then fail "target/demo/mnt is still mounted: close what uses it, then run make demo-stop again"; fi
+  if is_mounted; then fail "$shown/mnt is still mounted: close what uses it, then run make demo-stop again"; fi
   rm -rf --one-file-system "$demo"
   say "the demo is gone"
 }
 
 case ${1:-start} in
   start) start ;;
+  kill-leader) kill_leader ;;
   stop) stop ;;
-  *) fail "usage: deploy/demo.sh start|stop" ;;
+  *) fail "usage: deploy/demo.sh start|kill-leader|stop" ;;
 esac

@@ -13,6 +13,9 @@ log=target/test-log
 mkdir -p "$log"
 
 cleanup() {
+  for demo in "$PWD"/target/suites/*/demo; do
+    [ ! -d "$demo" ] || DEMO_DIR=$demo deploy/demo.sh stop >/dev/null 2>&1 || true
+  done
   deploy/demo.sh stop >/dev/null 2>&1 || true
   tests/clean.sh || true
 }
@@ -51,7 +54,7 @@ many() {
   printf '\n=== %s\n' "$name"
   "$@" 2>&1 | tee "$log/$name" || status=$?
   count "$log/$name"
-  mapfile -t -O "${#failures[@]}" failures < <(grep -E '^(test|demo:|realwork:) .* FAILED( \(|$)' "$log/$name" | sed "s/^/$name: /")
+  mapfile -t -O "${#failures[@]}" failures < <(grep -E '^(test|demo:|realwork:|suites:) .* FAILED( \(|$)' "$log/$name" | sed "s/^/$name: /")
   if [ "$status" != 0 ] && [ "$failed" = "$before" ]; then
     failed=$((failed + 1))
     failures+=("$name: ended with exit code $status: $(tail -n 1 "$log/$name")")
@@ -68,6 +71,8 @@ one build cargo build --workspace --bins
 one stores-servers tests/stores/install.sh
 many cargo-test cargo test --workspace --lib --bins --tests --no-fail-fast -- --test-threads="$threads"
 many demo tests/demo-test.sh
+many pjdfstest tests/suites/pjdfstest.sh
+many fsx tests/suites/fsx.sh
 one clippy cargo clippy --workspace --all-targets -- -D warnings
 
 # Last, so that the end of a long log says what is wrong.

@@ -13,6 +13,7 @@ mod restart;
 mod sessions;
 mod systemd;
 mod tls;
+mod turns;
 mod two_mounts;
 
 use std::sync::{Mutex, MutexGuard};

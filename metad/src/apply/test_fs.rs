@@ -4,7 +4,7 @@ use super::{Effects, Verdict, apply_entry, invariants};
 use crate::query;
 use crate::store::mem_store::MemStore;
 use crate::store::records::{Stamp, Usage};
-use crate::store::{KvCommit, read};
+use crate::store::{KvCommit, inode_record::Inode, keys, read, txn::Txn};
 use bytes::Bytes;
 use holdfast_proto::pb::{self, FileKind, mutation::Op};
 use holdfast_proto::{Ask, FsErrno, Op as OpMessage, ROOT_INO};
@@ -91,6 +91,18 @@ impl TestFs {
     pub fn unlink_unsequenced(&mut self, name: &str, seq: u64) {
         let op = pb::UnlinkOp { parent: ROOT_INO, name: Bytes::copy_from_slice(name.as_bytes()) };
         assert!(matches!(self.send(self.session, seq, op.into_wire()), Verdict::Reply(_)));
+    }
+
+    /// Changes an inode's record behind the rules' back, to a state that takes too long to reach by operations.
+    pub fn edit_inode(&mut self, ino: u64, edit: impl FnOnce(&mut Inode)) {
+        let batch = self.store.view(|view| {
+            let mut inode = read::inode(view, VOLUME, ino).expect("reads").expect("is there");
+            edit(&mut inode);
+            let mut txn = Txn::new(view);
+            txn.put(&keys::inode(VOLUME, ino), &inode);
+            txn.into_batch()
+        });
+        self.store.commit(self.log_index, batch).expect("commits");
     }
 
     pub fn store(&self) -> &MemStore {

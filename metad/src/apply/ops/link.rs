@@ -30,7 +30,7 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::LinkOp) -> Ruling
 #[cfg(test)]
 mod tests {
     use crate::apply::test_fs::TestFs;
-    use holdfast_proto::{FsErrno, ROOT_INO};
+    use holdfast_proto::{FsErrno, ROOT_INO, limits::NLINK_MAX};
 
     #[test]
     fn link_counts_and_changes_ctime_only() {
@@ -40,6 +40,18 @@ mod tests {
         assert_eq!((after.ino, after.nlink, after.mtime), (before.ino, 2, before.mtime));
         assert!(after.ctime > before.ctime);
         assert_eq!(fs.link(before.ino, ROOT_INO, "b").map(|a| a.ino), Err(FsErrno::Exist));
+    }
+
+    // No test over a mount can get there, and pjdfstest does not try: glibc's pathconf knows no limit of a FUSE mount.
+    #[test]
+    fn the_last_link_that_fits_is_followed_by_emlink() {
+        let mut fs = TestFs::new();
+        let file = fs.create("f", 0o600).expect("creates").ino;
+        fs.edit_inode(file, |inode| inode.nlink = NLINK_MAX - 1);
+        assert_eq!(fs.link(file, ROOT_INO, "last").map(|a| a.nlink), Ok(NLINK_MAX));
+        assert_eq!(fs.link(file, ROOT_INO, "more").map(|a| a.nlink), Err(FsErrno::MLink));
+        assert_eq!(fs.lookup(ROOT_INO, "more").map(|a| a.ino), Err(FsErrno::NoEnt));
+        assert_eq!(fs.unlink("last").map(|_| fs.attr(file).nlink), Ok(NLINK_MAX - 1));
     }
 
     #[test]
