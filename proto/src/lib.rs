@@ -5,6 +5,7 @@ pub mod errno;
 pub mod limits;
 pub mod name;
 pub mod op;
+pub mod range_lock;
 mod redact;
 pub mod version;
 

@@ -6,17 +6,20 @@ use crate::error::ClientError;
 use crate::fuse::adapter::{Adapter, bytes, caller};
 use crate::fuse::control;
 use crate::fuse::drive::Needs;
+use crate::fuse::lock::RawLock;
 use crate::fuse::reply;
 use crate::fuse::view::{View, open_flags, writable};
 use crate::meta::MetaApi;
 use crate::vfs::ops::statfs::STATFS_BLOCK_BYTES;
 use crate::vfs::{DirItem, Fh, FsUsage, Opened, Place, SetattrRequest, Vfs};
 use bytes::Bytes;
-use fuser::{Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig, OpenFlags, Request};
+use fuser::{
+    Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, Request,
+};
 use fuser::{
     ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
 };
-use fuser::{ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr};
+use fuser::{ReplyLock, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr};
 use holdfast_proto::FsErrno;
 use holdfast_proto::limits::NAME_BYTES_MAX;
 use std::ffi::OsStr;
@@ -36,6 +39,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         // Symbolic links never change, so their targets may stay in the page cache. FUSE_ATOMIC_O_TRUNC is not asked for: then
         // the kernel truncates by setattr, which orders it after local writes.
         let mut wanted = InitFlags::FUSE_PARALLEL_DIROPS | InitFlags::FUSE_ASYNC_DIO | InitFlags::FUSE_CACHE_SYMLINKS;
+        wanted |= InitFlags::FUSE_POSIX_LOCKS | InitFlags::FUSE_FLOCK_LOCKS;
         if self.view.ttl.any() {
             wanted |= InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO;
         }
@@ -188,7 +192,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         let (caller, ino, flags) = (caller(req), self.ino(ino), flags.0);
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.open(caller, ino, writable(flags)).await };
         let done = move |_: View, reply: ReplyOpen, opened: Opened| {
-            reply.opened(FileHandle(opened.fh.0), open_flags(opened, flags));
+            reply.opened(FileHandle(opened.fh.0), open_flags(opened));
         };
         self.run(Needs::Names, "open", reply, work, done);
     }
@@ -205,7 +209,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     ) {
         let (caller, parent, name) = (caller(req), self.ino(parent), bytes(name));
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.create(caller, parent, name, mode, flags).await };
-        self.run(Needs::Names, "create", reply, work, move |view, reply, made| view.created(reply, made, flags));
+        self.run(Needs::Names, "create", reply, work, View::created);
     }
 
     fn read(
@@ -240,9 +244,9 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         self.run(Needs::Data, "write", reply, move |vfs| async move { vfs.write(fh, offset, data).await }, done);
     }
 
-    fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _owner: fuser::LockOwner, reply: ReplyEmpty) {
-        let fh = Fh(fh.0);
-        self.run(Needs::Data, "flush", reply, move |vfs| async move { vfs.flush(fh).await }, View::empty);
+    fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, owner: LockOwner, reply: ReplyEmpty) {
+        let (fh, owner) = (Fh(fh.0), owner.0);
+        self.run(Needs::Data, "flush", reply, move |vfs| async move { vfs.close(fh, owner).await }, View::empty);
     }
 
     fn fsync(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
@@ -262,6 +266,49 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     ) {
         let fh = Fh(fh.0);
         self.run(Needs::Data, "release", reply, move |vfs| async move { vfs.release(fh).await }, View::empty);
+    }
+
+    fn getlk(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        typ: i32,
+        pid: u32,
+        reply: ReplyLock,
+    ) {
+        match (RawLock { fh, owner, start, end, typ, pid }).request(req) {
+            Ok(lock) => self.run(
+                Needs::Names,
+                "get_lock",
+                reply,
+                move |vfs| async move { vfs.get_lock(lock).await },
+                View::lock,
+            ),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn setlk(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        typ: i32,
+        pid: u32,
+        sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        match (RawLock { fh, owner, start, end, typ, pid }).request(req) {
+            Ok(lock) => self.set_lock(caller(req), lock, sleep, reply),
+            Err(errno) => reply.error(errno),
+        }
     }
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {

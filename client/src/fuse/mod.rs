@@ -4,6 +4,7 @@ pub mod adapter;
 mod callbacks;
 pub mod control;
 pub mod drive;
+pub mod lock;
 pub mod mount;
 pub mod notify;
 pub mod options;

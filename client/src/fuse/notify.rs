@@ -7,10 +7,13 @@ use fuser::Notifier;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::sync::mpsc;
+use tokio::sync::oneshot;
 
 enum Stale {
     Inode(u64),
     Name(u64, OsString),
+    /// Inode and size: told when it is done.
+    Size(u64, u64, oneshot::Sender<()>),
 }
 
 /// The sending end; the thread ends with it.
@@ -35,6 +38,10 @@ impl KernelCache for KernelNotifier {
         let _ = self.queue.send(Stale::Inode(ino));
     }
 
+    fn refresh(&self, ino: u64, size: u64, done: oneshot::Sender<()>) {
+        let _ = self.queue.send(Stale::Size(ino, size, done));
+    }
+
     fn drop_name(&self, parent: u64, name: &[u8]) {
         let _ = self.queue.send(Stale::Name(self.map.to_kernel(parent).0, OsString::from_vec(name.to_vec())));
     }
@@ -42,13 +49,22 @@ impl KernelCache for KernelNotifier {
 
 fn serve(notifier: &Notifier, map: InoMap, stale: &mpsc::Receiver<Stale>) {
     while let Ok(stale) = stale.recv() {
+        let mut waiting = None;
         let told = match stale {
             // Offset and length 0: the whole file.
             Stale::Inode(ino) => notifier.inval_inode(map.to_kernel(ino), 0, 0),
+            // A store of no bytes moves the end of the file up to where it begins. (Down, the next stat or read moves it.)
+            Stale::Size(ino, size, done) => {
+                waiting = Some(done);
+                let ino = map.to_kernel(ino);
+                notifier.inval_inode(ino, 0, 0).and_then(|()| notifier.store(ino, size, &[]))
+            }
             Stale::Name(parent, name) => notifier.inval_entry(fuser::INodeNo(parent), &name),
         };
         if let Err(error) = told {
             tracing::debug!(%error, "the kernel did not take an invalidation");
         }
+        // Whoever asked may have stopped waiting.
+        let _ = waiting.map(|done| done.send(()));
     }
 }

@@ -64,10 +64,10 @@ impl View {
         reply.ok();
     }
 
-    pub fn created(self, reply: ReplyCreate, (attr, opened): (pb::Attr, Opened), flags: i32) {
+    pub fn created(self, reply: ReplyCreate, (attr, opened): (pb::Attr, Opened)) {
         let shown = reply::file_attr(self.map, &attr);
         let (generation, fh) = (Generation(attr.generation), FileHandle(opened.fh.0));
-        reply.created(&self.ttl.entry.min(self.ttl.attr), &shown, generation, fh, open_flags(opened, flags));
+        reply.created(&self.ttl.entry.min(self.ttl.attr), &shown, generation, fh, open_flags(opened));
     }
 
     /// True when the buffer is full. Without attributes the kernel gets a kind and no time to believe the rest.
@@ -93,10 +93,9 @@ pub fn writable(flags: i32) -> bool {
     flags & libc::O_ACCMODE != libc::O_RDONLY
 }
 
-/// Pages stay if they are still right. The close of a handle that cannot have written need not ask us.
-pub fn open_flags(opened: Opened, flags: i32) -> FopenFlags {
+/// Pages stay if they are still right. Every close is told to us (no FOPEN_NOFLUSH): it may end locks.
+pub fn open_flags(opened: Opened) -> FopenFlags {
     let mut shown = FopenFlags::empty();
     shown.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
-    shown.set(FopenFlags::FOPEN_NOFLUSH, !writable(flags));
     shown
 }

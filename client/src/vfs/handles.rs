@@ -7,7 +7,7 @@ use holdfast_proto::{FsErrno, pb};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Inodes whose data version is remembered after their last close, at least (twice that at most).
 const VERSIONS_MAX: usize = 32 * 1024;
@@ -22,8 +22,22 @@ pub struct FileHandle {
     pub ino: u64,
     pub file: Arc<OpenFile>,
     pub writable: bool,
+    /// A lock taken by it went with a lost session: it must not write until it has seen that.
+    pub lock_lost: AtomicBool,
     /// Text served in pieces by `info`, made at its first piece.
     pub info: Mutex<Option<Arc<str>>>,
+}
+
+impl FileHandle {
+    fn new(ino: u64, file: Arc<OpenFile>, writable: bool) -> FileHandle {
+        FileHandle { ino, file, writable, lock_lost: AtomicBool::new(false), info: Mutex::new(None) }
+    }
+
+    /// # Errors
+    /// EIO where a lock was lost and not unlocked or taken again since.
+    pub fn check_locks(&self) -> Result<(), FsErrno> {
+        if self.lock_lost.load(Ordering::Relaxed) { Err(FsErrno::Io) } else { Ok(()) }
+    }
 }
 
 /// One open of a directory.
@@ -96,7 +110,7 @@ impl Handles {
 
     pub fn insert_file(&self, ino: u64, file: Arc<OpenFile>, writable: bool) -> Fh {
         let fh = self.fresh_fh();
-        self.files.write().insert(fh, Arc::new(FileHandle { ino, file, writable, info: Mutex::new(None) }));
+        self.files.write().insert(fh, Arc::new(FileHandle::new(ino, file, writable)));
         fh
     }
 
@@ -204,6 +218,11 @@ impl Handles {
             versions.put(ino, version);
         }
         same
+    }
+
+    /// Whether the kernel's pages of `ino` are those of `version`, as far as is known.
+    pub fn is_version(&self, ino: u64, version: u64) -> bool {
+        self.versions.lock().get(ino) == Some(version)
     }
 
     /// The kernel's pages may hold what was lost: the next open must drop them.

@@ -5,7 +5,9 @@ pub mod caller;
 mod creates;
 pub mod dir_stream;
 pub mod handles;
+mod interrupt;
 mod just_created;
+pub mod locks;
 pub mod ops;
 pub mod pushes;
 mod size_guard;
@@ -30,6 +32,7 @@ use creates::Creates;
 use handles::{Handles, Opening};
 use holdfast_proto::{FsErrno, Name, pb};
 use just_created::JustCreated;
+use locks::Locks;
 use parking_lot::Mutex;
 use pushes::KernelCache;
 use std::sync::{Arc, OnceLock};
@@ -58,6 +61,7 @@ pub struct Vfs<M: MetaApi> {
     pub(crate) meta: Arc<M>,
     pub(crate) data: Arc<Data<M>>,
     pub(crate) handles: Handles,
+    pub(crate) locks: Locks,
     pub(crate) creates: Creates,
     pub(crate) just_created: JustCreated,
     pub(crate) config: VfsConfig,
@@ -74,6 +78,7 @@ impl<M: MetaApi> Vfs<M> {
             meta,
             data,
             handles: Handles::default(),
+            locks: Locks::default(),
             creates: Creates::default(),
             just_created: JustCreated::default(),
             config,

@@ -6,12 +6,15 @@ use crate::vfs::Vfs;
 use holdfast_proto::limits::BACKGROUND_BATCH_MAX;
 use holdfast_proto::pb::{self, push::Event};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::{mpsc, oneshot};
 
 /// The kernel's caches of a mount. Calls must not wait for the filesystem itself.
 pub trait KernelCache: Send + Sync + 'static {
     /// Attributes and pages of an inode are out of date.
     fn drop_inode(&self, ino: u64);
+    /// The same, and the file ends at `size` now; `done` is told once the kernel knows.
+    fn refresh(&self, ino: u64, size: u64, done: oneshot::Sender<()>);
     /// What a name points at is out of date.
     fn drop_name(&self, parent: u64, name: &[u8]);
 }
@@ -99,6 +102,7 @@ fn handle<M: MetaApi>(vfs: &Arc<Vfs<M>>, event: Event) {
         Event::Orphaned(_) => {} // gathered by the caller
         Event::Invalidate(stale) => invalidate(vfs, &stale),
         Event::Reclaim(_) => reclaim(vfs),
+        Event::LockGranted(over) => vfs.locks.granted(&over.waits),
         Event::SessionLost(lost) => session_lost(vfs, lost.session),
     }
 }
@@ -131,6 +135,18 @@ fn reclaim<M: MetaApi>(vfs: &Arc<Vfs<M>>) {
 fn session_lost<M: MetaApi>(vfs: &Arc<Vfs<M>>, session: u64) {
     tracing::error!(session, "the session was lost: writes that were not committed fail with EIO");
     vfs.data.fence();
+    let unlocked = vfs.locks.forget_session();
+    if !unlocked.is_empty() {
+        tracing::error!(
+            session,
+            count = unlocked.len(),
+            "locks were lost with the session: writes by the descriptors that held them fail with EIO"
+        );
+    }
+    unlocked
+        .into_iter()
+        .filter_map(|fh| vfs.handles.file(fh).ok())
+        .for_each(|handle| handle.lock_lost.store(true, Relaxed));
     let open = vfs.handles.forget_session();
     if let Some(kernel) = vfs.kernel() {
         open.into_iter().for_each(|ino| kernel.drop_inode(ino));

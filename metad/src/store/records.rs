@@ -17,6 +17,7 @@
 //! SYMLINK      target
 //! ORPHAN, HOLD, SESSION_HOLD   nothing
 //! DELETED      slice len u32
+//! LOCK         see lock_record; SESSION_LOCK 00: count u64; 01 and 02: nothing
 //! ```
 
 use super::StoreError;

@@ -114,7 +114,7 @@ impl Generator {
 
     fn op(&mut self, session: u64) -> Op {
         let (parent, name, mode) = (self.dir(), self.name(), self.mode());
-        match self.rng.random_range(0..108) {
+        match self.rng.random_range(0..132) {
             0..20 => pb::CreateOp { parent, name, mode, exclusive: self.id() == 0 }.into_wire(),
             20..30 => pb::MkdirOp { parent, name, mode }.into_wire(),
             30..33 => pb::MknodOp { parent, name, mode, kind: self.rng.random_range(0..9), rdev: 7 }.into_wire(),
@@ -139,6 +139,9 @@ impl Generator {
                 let (name, flags) = (self.xattr_name(), self.one_of(&[0, 0, 0, 1, 2, 3]));
                 pb::SetXattrOp { ino: self.ino(), name, value: self.name(), flags }.into_wire()
             }
+            106..126 => self.set_lock().into_wire(),
+            126..128 => pb::CancelLockOp { ino: self.ino(), wait: self.rng.random_range(1..6) }.into_wire(),
+            128..130 => pb::DropLocksOp { ino: self.ino(), owners: vec![self.rng.random_range(0..3)] }.into_wire(),
             _ => pb::RemoveXattrOp { ino: self.ino(), name: self.xattr_name() }.into_wire(),
         }
     }
@@ -157,6 +160,22 @@ impl Generator {
             atime: self.some(time),
             mtime: self.some(time),
             by_handle: self.id() == 0,
+        }
+    }
+
+    fn set_lock(&mut self) -> pb::SetLockOp {
+        // Few files and bytes, so that locks meet; now and then a range or a kind that there is not.
+        let known = self.inos.len().min(3);
+        let (first, last) = (self.rng.random_range(0..8), self.rng.random_range(0..10));
+        pb::SetLockOp {
+            ino: if known > 0 { self.inos[self.rng.random_range(0..known)] } else { self.ino() },
+            owner: self.rng.random_range(0..3),
+            kind: self.one_of(&[1, 1, 2, 2, 2, 2, 0]),
+            mode: self.rng.random_range(0..4),
+            range: Some(pb::LockRange { first, last }),
+            pid: 1,
+            wait: self.one_of(&[0, 0, 1, 2, 3, 4, 5]),
+            no_deadlock: self.rng.random_bool(0.2),
         }
     }
 

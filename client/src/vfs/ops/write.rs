@@ -12,12 +12,13 @@ impl<M: MetaApi> Vfs<M> {
     /// All of `data` or an error. Waits while the buffers are full.
     ///
     /// # Errors
-    /// EBADF (also: not open for writing), EFBIG; EIO where earlier data of the file was lost.
+    /// EBADF (also: not open for writing), EFBIG; EIO where earlier data of the file was lost, or a lock.
     pub async fn write(&self, fh: Fh, offset: u64, data: Bytes) -> Result<u32, ClientError> {
         let handle = self.handles.file(fh)?;
         if !handle.writable {
             return Err(FsErrno::BadF.into());
         }
+        handle.check_locks()?;
         let len = data.len();
         if offset.checked_add(len as u64).is_none_or(|end| end > FILE_BYTES_MAX) {
             return Err(FsErrno::FBig.into());

@@ -1,9 +1,11 @@
 //! One file an operation: `apply(txn, cx, op) -> reply`. All checks come before the first write. Called by apply/mod.rs only.
 
+pub mod cancel_lock;
 pub mod close_session;
 pub mod commit_write;
 pub mod config_volume;
 pub mod create;
+pub mod drop_locks;
 pub mod expire_sessions;
 pub mod format_volume;
 pub mod hold;
@@ -17,6 +19,7 @@ pub mod release;
 pub mod remove_xattr;
 pub mod rename;
 pub mod rmdir;
+pub mod set_lock;
 pub mod set_xattr;
 pub mod setattr;
 pub mod symlink;
