@@ -7,6 +7,7 @@ mod bad_wire;
 mod exactly_once;
 mod failover;
 mod fstab;
+mod locks;
 mod restart;
 mod s3;
 mod sessions;

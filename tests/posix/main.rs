@@ -17,6 +17,8 @@ macro_rules! on_both {
 
 mod access;
 mod create;
+mod fcntl_lock;
+mod flock;
 mod flush;
 mod fsync;
 mod getattr;

@@ -8,7 +8,7 @@ use crate::fuse::control;
 use crate::fuse::drive::Needs;
 use crate::fuse::lock::RawLock;
 use crate::fuse::reply;
-use crate::fuse::view::{View, open_flags, writable};
+use crate::fuse::view::{View, open_flags};
 use crate::meta::MetaApi;
 use crate::vfs::ops::statfs::STATFS_BLOCK_BYTES;
 use crate::vfs::{DirItem, Fh, FsUsage, Opened, Place, SetattrRequest, Vfs};
@@ -190,7 +190,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let (caller, ino, flags) = (caller(req), self.ino(ino), flags.0);
-        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.open(caller, ino, writable(flags)).await };
+        let work = move |vfs: Arc<Vfs<M>>| async move { vfs.open_with(caller, ino, flags).await };
         let done = move |_: View, reply: ReplyOpen, opened: Opened| {
             reply.opened(FileHandle(opened.fh.0), open_flags(opened));
         };

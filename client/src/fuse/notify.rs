@@ -2,7 +2,7 @@
 //! which a caller of ours may hold while it waits for our reply. Called by vfs::pushes through KernelCache.
 
 use crate::fuse::reply::InoMap;
-use crate::vfs::pushes::KernelCache;
+use crate::vfs::pushes::{KernelCache, LastByte};
 use fuser::Notifier;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 enum Stale {
     Inode(u64),
     Name(u64, OsString),
-    /// Inode and size: told when it is done.
-    Size(u64, u64, oneshot::Sender<()>),
+    /// Told when it is done.
+    Refresh(u64, Option<LastByte>, oneshot::Sender<()>),
 }
 
 /// The sending end; the thread ends with it.
@@ -38,8 +38,8 @@ impl KernelCache for KernelNotifier {
         let _ = self.queue.send(Stale::Inode(ino));
     }
 
-    fn refresh(&self, ino: u64, size: u64, done: oneshot::Sender<()>) {
-        let _ = self.queue.send(Stale::Size(ino, size, done));
+    fn refresh(&self, ino: u64, last: Option<LastByte>, done: oneshot::Sender<()>) {
+        let _ = self.queue.send(Stale::Refresh(ino, last, done));
     }
 
     fn drop_name(&self, parent: u64, name: &[u8]) {
@@ -53,11 +53,12 @@ fn serve(notifier: &Notifier, map: InoMap, stale: &mpsc::Receiver<Stale>) {
         let told = match stale {
             // Offset and length 0: the whole file.
             Stale::Inode(ino) => notifier.inval_inode(map.to_kernel(ino), 0, 0),
-            // A store of no bytes moves the end of the file up to where it begins. (Down, the next stat or read moves it.)
-            Stale::Size(ino, size, done) => {
+            Stale::Refresh(ino, last, done) => {
                 waiting = Some(done);
                 let ino = map.to_kernel(ino);
-                notifier.inval_inode(ino, 0, 0).and_then(|()| notifier.store(ino, size, &[]))
+                let dropped = notifier.inval_inode(ino, 0, 0);
+                // The only message by which the kernel learns of a larger size, and it takes a byte at least.
+                last.map_or(dropped, |last| notifier.store(ino, last.offset, &[last.byte]))
             }
             Stale::Name(parent, name) => notifier.inval_entry(fuser::INodeNo(parent), &name),
         };

@@ -89,10 +89,6 @@ impl View {
     }
 }
 
-pub fn writable(flags: i32) -> bool {
-    flags & libc::O_ACCMODE != libc::O_RDONLY
-}
-
 /// Pages stay if they are still right. Every close is told to us (no FOPEN_NOFLUSH): it may end locks.
 pub fn open_flags(opened: Opened) -> FopenFlags {
     let mut shown = FopenFlags::empty();

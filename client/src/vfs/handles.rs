@@ -22,6 +22,8 @@ pub struct FileHandle {
     pub ino: u64,
     pub file: Arc<OpenFile>,
     pub writable: bool,
+    /// O_APPEND: the kernel puts its writes where it believes the end to be.
+    pub appends: AtomicBool,
     /// A lock taken by it went with a lost session: it must not write until it has seen that.
     pub lock_lost: AtomicBool,
     /// Text served in pieces by `info`, made at its first piece.
@@ -30,7 +32,14 @@ pub struct FileHandle {
 
 impl FileHandle {
     fn new(ino: u64, file: Arc<OpenFile>, writable: bool) -> FileHandle {
-        FileHandle { ino, file, writable, lock_lost: AtomicBool::new(false), info: Mutex::new(None) }
+        FileHandle {
+            ino,
+            file,
+            writable,
+            appends: AtomicBool::new(false),
+            lock_lost: AtomicBool::new(false),
+            info: Mutex::new(None),
+        }
     }
 
     /// # Errors

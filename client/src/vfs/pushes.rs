@@ -13,10 +13,17 @@ use tokio::sync::{mpsc, oneshot};
 pub trait KernelCache: Send + Sync + 'static {
     /// Attributes and pages of an inode are out of date.
     fn drop_inode(&self, ino: u64);
-    /// The same, and the file ends at `size` now; `done` is told once the kernel knows.
-    fn refresh(&self, ino: u64, size: u64, done: oneshot::Sender<()>);
+    /// The same, and the file ends behind `last`, at least; `done` is told once the kernel knows.
+    fn refresh(&self, ino: u64, last: Option<LastByte>, done: oneshot::Sender<()>);
     /// What a name points at is out of date.
     fn drop_name(&self, parent: u64, name: &[u8]);
+}
+
+/// The last byte of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastByte {
+    pub offset: u64,
+    pub byte: u8,
 }
 
 /// Serves the pushes of the session until the client is closed. Does nothing if they are served already.

@@ -37,6 +37,7 @@ impl<M: MetaApi> Vfs<M> {
             self.just_created.remember(caller, attr, Instant::now());
         }
         let opened = self.opened(&attr, flags & libc::O_ACCMODE != libc::O_RDONLY);
+        self.note_flags(opened, flags);
         opening.keep();
         Ok((attr, opened))
     }

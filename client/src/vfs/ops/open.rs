@@ -5,6 +5,7 @@ use crate::error::ClientError;
 use crate::meta::MetaApi;
 use crate::vfs::{Caller, Fh, Vfs, attr_of};
 use holdfast_proto::pb;
+use std::sync::atomic::Ordering;
 
 /// An open file, as the kernel is to know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,24 @@ impl<M: MetaApi> Vfs<M> {
         let opened = self.opened(&attr, writable);
         opening.keep();
         Ok(opened)
+    }
+
+    /// The same, as open(2)'s flags say.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub async fn open_with(&self, caller: Caller, ino: u64, flags: i32) -> Result<Opened, ClientError> {
+        let opened = self.open(caller, ino, flags & libc::O_ACCMODE != libc::O_RDONLY).await?;
+        self.note_flags(opened, flags);
+        Ok(opened)
+    }
+
+    pub(crate) fn note_flags(&self, opened: Opened, flags: i32) {
+        if flags & libc::O_APPEND != 0
+            && let Ok(handle) = self.handles.file(opened.fh)
+        {
+            handle.appends.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Makes the handle of an open that is already counted.

@@ -8,6 +8,7 @@ use crate::error::ClientError;
 use crate::meta::{MetaApi, own_creds};
 use crate::vfs::interrupt::interrupted;
 use crate::vfs::locks::{LockKind, Took, WaitState};
+use crate::vfs::pushes::LastByte;
 use crate::vfs::{Caller, Fh, FileHandle, Vfs};
 use holdfast_proto::limits::LOCK_LAST_BYTE;
 use holdfast_proto::{FsErrno, pb};
@@ -211,12 +212,24 @@ impl<M: MetaApi> Vfs<M> {
             && !self.handles.is_version(handle.ino, attr.data_version)
         {
             let (done, refreshed) = oneshot::channel();
-            kernel.refresh(handle.ino, attr.size, done);
+            kernel.refresh(handle.ino, self.last_byte(handle, attr.size).await, done);
             // Nobody answers at unmount.
             let _ = refreshed.await;
             self.handles.same_version(handle.ino, attr.data_version);
         }
         Ok(())
+    }
+
+    /// For O_APPEND the kernel must know the end of the file before it writes. (Elsewhere it asks for itself.)
+    async fn last_byte(&self, handle: &FileHandle, size: u64) -> Option<LastByte> {
+        let offset = size.checked_sub(1).filter(|_| handle.appends.load(Ordering::Relaxed))?;
+        match self.data.read(&handle.file, offset, 1).await {
+            Ok(pieces) => pieces.concat().first().map(|byte| LastByte { offset, byte: *byte }),
+            Err(error) => {
+                tracing::warn!(ino = handle.ino, %error, "look at the end of a file that was just locked");
+                None
+            }
+        }
     }
 
     /// Gives up what a close says is over. What cannot be told now is told as soon as there is a leader, or ends with the session.
