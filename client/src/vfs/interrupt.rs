@@ -10,16 +10,16 @@ const LOOK: Duration = Duration::from_millis(100);
 /// pid namespace.
 pub async fn interrupted(tid: u32) {
     let path = format!("/proc/{tid}/status");
-    while tid != 0 {
+    loop {
         tokio::time::sleep(LOOK).await;
-        match std::fs::read_to_string(&path) {
-            Ok(status) if has_signal(&status) => return,
-            Ok(_) => {}
+        let status = if tid == 0 { None } else { std::fs::read_to_string(&path).ok() };
+        match status {
+            Some(status) if has_signal(&status) => return,
+            Some(_) => {}
             // Not to be seen here. It is not gone, since it waits for us.
-            Err(_) => break,
+            None => return std::future::pending().await,
         }
     }
-    std::future::pending().await
 }
 
 /// A signal that is pending for the thread or its process, and neither blocked nor ignored.

@@ -7,6 +7,8 @@ pub mod dir_stream;
 pub mod handles;
 mod interrupt;
 mod just_created;
+#[cfg(test)]
+mod lock_test;
 pub mod locks;
 pub mod ops;
 pub mod pushes;

@@ -119,7 +119,7 @@ impl<M: MetaApi> Vfs<M> {
             let drops = self.locks.settled(handle.ino).await;
             let attempt = match waits {
                 true => self.wait_for_lock(caller, &op).await,
-                false => self.try_lock(op.clone()).await,
+                false => self.try_lock(op).await,
             };
             match attempt {
                 // A close on this mount has overtaken it: what it gave up is free by now.
@@ -143,7 +143,7 @@ impl<M: MetaApi> Vfs<M> {
     async fn wait_for_lock(&self, caller: Caller, op: &pb::SetLockOp) -> Result<Attempt, ClientError> {
         let mut waiting = self.locks.wait();
         let session = self.meta.session();
-        let op = pb::SetLockOp { wait: waiting.number, ..op.clone() };
+        let op = pb::SetLockOp { wait: waiting.number, ..*op };
         let ino = op.ino;
         let reply = self.meta.mutate(&own_creds(), op).await?.reply;
         if reply.granted {
