@@ -45,7 +45,8 @@ fn save_later(path: PathBuf, ready: Sender<()>, go: Receiver<()>) -> JoinHandle<
         ready.send(()).unwrap();
         go.recv().unwrap();
         let saved = file.sync_all();
-        assert_eq!(file.write(b"unlocked").unwrap_err().raw_os_error(), Some(libc::EIO), "the lock is gone");
+        let unlocked = file.write(b"unlocked").and_then(|_| file.sync_all());
+        assert_eq!(unlocked.unwrap_err().raw_os_error(), Some(libc::EIO), "the lock is gone");
         saved
     })
 }

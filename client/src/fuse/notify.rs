@@ -13,7 +13,7 @@ enum Stale {
     Inode(u64),
     Name(u64, OsString),
     /// Told when it is done.
-    Refresh(u64, Option<LastByte>, oneshot::Sender<()>),
+    Refresh(u64, bool, Option<LastByte>, oneshot::Sender<()>),
 }
 
 /// The sending end; the thread ends with it.
@@ -38,8 +38,8 @@ impl KernelCache for KernelNotifier {
         let _ = self.queue.send(Stale::Inode(ino));
     }
 
-    fn refresh(&self, ino: u64, last: Option<LastByte>, done: oneshot::Sender<()>) {
-        let _ = self.queue.send(Stale::Refresh(ino, last, done));
+    fn refresh(&self, ino: u64, drop_pages: bool, last: Option<LastByte>, done: oneshot::Sender<()>) {
+        let _ = self.queue.send(Stale::Refresh(ino, drop_pages, last, done));
     }
 
     fn drop_name(&self, parent: u64, name: &[u8]) {
@@ -53,10 +53,10 @@ fn serve(notifier: &Notifier, map: InoMap, stale: &mpsc::Receiver<Stale>) {
         let told = match stale {
             // Offset and length 0: the whole file.
             Stale::Inode(ino) => notifier.inval_inode(map.to_kernel(ino), 0, 0),
-            Stale::Refresh(ino, last, done) => {
+            Stale::Refresh(ino, drop_pages, last, done) => {
                 waiting = Some(done);
                 let ino = map.to_kernel(ino);
-                let dropped = notifier.inval_inode(ino, 0, 0);
+                let dropped = if drop_pages { notifier.inval_inode(ino, 0, 0) } else { Ok(()) };
                 // The only message by which the kernel learns of a larger size, and it takes a byte at least.
                 last.map_or(dropped, |last| notifier.store(ino, last.offset, &[last.byte]))
             }

@@ -24,8 +24,8 @@ pub struct FileHandle {
     pub writable: bool,
     /// O_APPEND: the kernel puts its writes where it believes the end to be.
     pub appends: AtomicBool,
-    /// A lock taken by it went with a lost session: it must not write until it has seen that.
-    pub lock_lost: AtomicBool,
+    /// Session that a lock was taken by it under; 0: none. Under another one it must not write before it has seen that.
+    pub lock_session: AtomicU64,
     /// Text served in pieces by `info`, made at its first piece.
     pub info: Mutex<Option<Arc<str>>>,
 }
@@ -37,15 +37,16 @@ impl FileHandle {
             file,
             writable,
             appends: AtomicBool::new(false),
-            lock_lost: AtomicBool::new(false),
+            lock_session: AtomicU64::new(0),
             info: Mutex::new(None),
         }
     }
 
     /// # Errors
     /// EIO where a lock was lost and not unlocked or taken again since.
-    pub fn check_locks(&self) -> Result<(), FsErrno> {
-        if self.lock_lost.load(Ordering::Relaxed) { Err(FsErrno::Io) } else { Ok(()) }
+    pub fn check_locks(&self, session: u64) -> Result<(), FsErrno> {
+        let under = self.lock_session.load(Ordering::Relaxed);
+        if under == 0 || under == session { Ok(()) } else { Err(FsErrno::Io) }
     }
 }
 

@@ -123,11 +123,12 @@ async fn a_lock_that_was_lost_with_its_session_keeps_its_descriptor_from_writing
     vfs.set_lock(Caller::ROOT, request(fh, pb::LockMode::Exclusive), false).await.expect("locks");
     let other = vfs.open(Caller::ROOT, INO, true).await.expect("opens").fh;
     let waiter = vfs.clone();
-    let wait =
-        tokio::spawn(async move { waiter.set_lock(Caller::ROOT, request(other, pb::LockMode::Shared), true).await });
+    let another = LockRequest { owner: OWNER + 1, ..request(other, pb::LockMode::Shared) };
+    let wait = tokio::spawn(async move { waiter.set_lock(Caller::ROOT, another, true).await });
     while names(&meta.take_calls()).last() != Some(&"set_lock") {
         tokio::task::yield_now().await;
     }
+    meta.session.store(2, std::sync::atomic::Ordering::Relaxed);
     meta.push.send(pb::Push { event: Some(Event::SessionLost(pb::SessionLost { session: 1 })) }).unwrap();
     assert_eq!(wait.await.expect("ends"), Err(ClientError::SessionLost));
     let eio = Err(FsErrno::Io.into());

@@ -6,15 +6,14 @@ use crate::vfs::Vfs;
 use holdfast_proto::limits::BACKGROUND_BATCH_MAX;
 use holdfast_proto::pb::{self, push::Event};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::{mpsc, oneshot};
 
 /// The kernel's caches of a mount. Calls must not wait for the filesystem itself.
 pub trait KernelCache: Send + Sync + 'static {
     /// Attributes and pages of an inode are out of date.
     fn drop_inode(&self, ino: u64);
-    /// The same, and the file ends behind `last`, at least; `done` is told once the kernel knows.
-    fn refresh(&self, ino: u64, last: Option<LastByte>, done: oneshot::Sender<()>);
+    /// The same, if `drop_pages`; and the file ends behind `last`, at least. `done` is told once the kernel knows.
+    fn refresh(&self, ino: u64, drop_pages: bool, last: Option<LastByte>, done: oneshot::Sender<()>);
     /// What a name points at is out of date.
     fn drop_name(&self, parent: u64, name: &[u8]);
 }
@@ -150,10 +149,6 @@ fn session_lost<M: MetaApi>(vfs: &Arc<Vfs<M>>, session: u64) {
             "locks were lost with the session: writes by the descriptors that held them fail with EIO"
         );
     }
-    unlocked
-        .into_iter()
-        .filter_map(|fh| vfs.handles.file(fh).ok())
-        .for_each(|handle| handle.lock_lost.store(true, Relaxed));
     let open = vfs.handles.forget_session();
     if let Some(kernel) = vfs.kernel() {
         open.into_iter().for_each(|ino| kernel.drop_inode(ino));

@@ -10,6 +10,6 @@ impl<M: MetaApi> Vfs<M> {
     /// As flush; EIO where a lock was lost.
     pub async fn fsync(&self, fh: Fh) -> Result<(), ClientError> {
         self.flush(fh).await?;
-        Ok(self.handles.file(fh)?.check_locks()?)
+        Ok(self.handles.file(fh)?.check_locks(self.meta.session())?)
     }
 }

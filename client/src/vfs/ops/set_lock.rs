@@ -78,6 +78,7 @@ impl<M: MetaApi> Vfs<M> {
         }
         let LockRequest { fh, owner, kind, .. } = request;
         self.locks.begin(handle.ino, owner, kind, fh);
+        let session = self.meta.session();
         let taken = self.take_lock(caller, &handle, &request, waits).await;
         let took = match &taken {
             Ok(Attempt::Granted(_)) => Took::Yes,
@@ -86,14 +87,16 @@ impl<M: MetaApi> Vfs<M> {
         };
         self.locks.end(handle.ino, owner, kind, fh, took);
         match taken? {
-            Attempt::Granted(attr) => self.locked(caller, &handle, attr).await,
+            Attempt::Granted(attr) => self.locked(caller, &handle, session, attr).await,
             Attempt::Held => Err(FsErrno::Again.into()),
         }
     }
 
     async fn unlock(&self, handle: &FileHandle, request: &LockRequest) -> Result<(), ClientError> {
         let LockRequest { owner, kind, .. } = *request;
-        handle.lock_lost.store(false, Ordering::Relaxed);
+        if request.is_whole() || handle.check_locks(self.meta.session()).is_err() {
+            handle.lock_session.store(0, Ordering::Relaxed);
+        }
         let Some(newest) = self.locks.may_hold(handle.ino, owner, kind) else { return Ok(()) };
         let saved = match handle.writable {
             true => self.flush_handle(handle).await,
@@ -194,8 +197,14 @@ impl<M: MetaApi> Vfs<M> {
     }
 
     /// The caller has its lock, and is to see what others have committed before.
-    async fn locked(&self, caller: Caller, handle: &FileHandle, attr: Option<pb::Attr>) -> Result<(), ClientError> {
-        handle.lock_lost.store(false, Ordering::Relaxed);
+    async fn locked(
+        &self,
+        caller: Caller,
+        handle: &FileHandle,
+        session: u64,
+        attr: Option<pb::Attr>,
+    ) -> Result<(), ClientError> {
+        handle.lock_session.store(session, Ordering::Relaxed);
         let seen = match attr {
             Some(attr) => self.settle_attr(&caller, attr).await,
             None => self.fresh_attr(&caller, handle.ino).await,
@@ -208,13 +217,17 @@ impl<M: MetaApi> Vfs<M> {
                 return Ok(());
             }
         };
-        if let Some(kernel) = self.kernel()
-            && !self.handles.is_version(handle.ino, attr.data_version)
-        {
+        let Some(kernel) = self.kernel() else { return Ok(()) };
+        let drop_pages = !self.handles.is_version(handle.ino, attr.data_version);
+        // Pages of this version may go with a size that is older: an open drops them, and leaves the size as its lookup found it.
+        let last = self.last_byte(handle, attr.size).await;
+        if drop_pages || last.is_some() {
             let (done, refreshed) = oneshot::channel();
-            kernel.refresh(handle.ino, self.last_byte(handle, attr.size).await, done);
+            kernel.refresh(handle.ino, drop_pages, last, done);
             // Nobody answers at unmount.
             let _ = refreshed.await;
+        }
+        if drop_pages {
             self.handles.same_version(handle.ino, attr.data_version);
         }
         Ok(())

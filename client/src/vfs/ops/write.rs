@@ -18,7 +18,7 @@ impl<M: MetaApi> Vfs<M> {
         if !handle.writable {
             return Err(FsErrno::BadF.into());
         }
-        handle.check_locks()?;
+        handle.check_locks(self.meta.session())?;
         let len = data.len();
         if offset.checked_add(len as u64).is_none_or(|end| end > FILE_BYTES_MAX) {
             return Err(FsErrno::FBig.into());
