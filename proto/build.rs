@@ -1,12 +1,13 @@
 //! Compiles the .proto files with protox, so that no protoc is needed on the machine.
 use std::error::Error;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "types.proto",
     "namespace.proto",
     "inode.proto",
     "file.proto",
     "xattr.proto",
+    "lock.proto",
     "session.proto",
     "volume.proto",
     "meta.proto",

@@ -50,6 +50,7 @@ errnos! {
     MLink = EMLINK, "too many links";
     Range = ERANGE, "result too large";
     Deadlk = EDEADLK, "deadlock avoided";
+    NoLck = ENOLCK, "too many locks";
     NameTooLong = ENAMETOOLONG, "name too long";
     NoSys = ENOSYS, "not implemented";
     NotEmpty = ENOTEMPTY, "directory not empty";

@@ -7,6 +7,7 @@ pub mod limits;
 pub mod name;
 pub mod op;
 pub mod overlay;
+pub mod range_lock;
 mod redact;
 pub mod version;
 pub mod xattr;

@@ -43,6 +43,18 @@ pub const READDIR_BYTES_MAX: u32 = 1 << 20;
 pub const READ_CHUNKS_MAX: u32 = 64;
 /// Most inodes or slices one background mutation names.
 pub const BACKGROUND_BATCH_MAX: usize = 512;
+/// Last byte that a lock may cover: OFFSET_MAX of Linux, which stands for "to the end of the file".
+pub const LOCK_LAST_BYTE: u64 = i64::MAX as u64;
+/// Most ranges that may be locked in one file, both kinds together (ENOLCK). A grant after a wait may go beyond it, by two each.
+pub const LOCKS_FILE_MAX: usize = 4096;
+/// Most lock requests that may wait for one file (ENOLCK).
+pub const LOCK_WAITS_FILE_MAX: usize = 1024;
+/// Most ranges that one session may have locked or wait for, in all files together (ENOLCK).
+pub const LOCKS_SESSION_MAX: u64 = 16_384;
+/// Most owners one operation may drop the locks of.
+pub const LOCK_OWNERS_MAX: usize = 512;
+/// Owners that are looked at for a cycle of waits; beyond that many a wait is taken for harmless.
+pub const DEADLOCK_OWNERS_MAX: usize = 256;
 /// Longest volume name, bytes: [a-z0-9-], starting with a letter.
 pub const VOLUME_NAME_BYTES_MAX: usize = 63;
 

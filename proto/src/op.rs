@@ -49,6 +49,9 @@ table! { Op, mutation, Op, op_name:
     SetXattrOp => SetXattr, "set_xattr", EntryReply;
     RemoveXattrOp => RemoveXattr, "remove_xattr", EntryReply;
     TouchAtimesOp => TouchAtimes, "touch_atimes", Empty;
+    SetLockOp => SetLock, "set_lock", SetLockReply;
+    CancelLockOp => CancelLock, "cancel_lock", CancelLockReply;
+    DropLocksOp => DropLocks, "drop_locks", Empty;
     HoldOp => Hold, "hold", Empty;
     ReleaseOp => Release, "release", Empty;
     ReclaimOp => Reclaim, "reclaim", Empty;
@@ -68,6 +71,8 @@ table! { Ask, query, Ask, ask_name:
     ReaddirQuery => Readdir, "readdir", ReaddirReply;
     GetXattrQuery => GetXattr, "get_xattr", XattrReply;
     ListXattrQuery => ListXattr, "list_xattr", ListXattrReply;
+    GetLockQuery => GetLock, "get_lock", GetLockReply;
+    LockWaitQuery => LockWait, "lock_wait", LockWaitReply;
     StatfsQuery => Statfs, "statfs", StatfsReply;
     ReadSlicesQuery => ReadSlices, "read_slices", ReadSlicesReply;
     LseekQuery => Lseek, "lseek", LseekReply;

@@ -3,6 +3,7 @@
 
 use holdfast_tests::cluster::Cluster;
 use holdfast_tests::files::files_below;
+use holdfast_tests::locker::{Locker, flock};
 use holdfast_tests::mount::Mount;
 use holdfast_tests::process::{self, apart};
 use std::fs::File;
@@ -22,25 +23,31 @@ fn mountpoints(cluster: &Cluster, meta: &str) -> Vec<String> {
     sessions.iter().map(|session| session["mountpoint"].as_str().expect("mountpoint").to_owned()).collect()
 }
 
-/// Opens `path`, removes it, says so, and keeps it open until `end`.
+/// Opens `path`, removes it, locks "saved" beside it, says so, and keeps both until `end`.
 fn hold_removed(path: PathBuf, ready: Sender<()>, end: Receiver<()>) -> JoinHandle<()> {
     apart(move || {
         std::fs::write(&path, vec![7; 1 << 20]).unwrap();
         let _held = File::open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
+        let locked = File::open(path.with_file_name("saved")).unwrap();
+        flock(&locked, libc::LOCK_EX).unwrap();
         ready.send(()).unwrap();
         end.recv().unwrap_err();
     })
 }
 
-/// Writes `path`, says so, and saves it once told to.
+/// Writes `path`, locks it, says so, and saves it once told to.
 fn save_later(path: PathBuf, ready: Sender<()>, go: Receiver<()>) -> JoinHandle<io::Result<()>> {
     apart(move || {
         let mut file = File::create(path).unwrap();
+        flock(&file, libc::LOCK_EX).unwrap();
         file.write_all(b"never saved").unwrap();
         ready.send(()).unwrap();
         go.recv().unwrap();
-        file.sync_all()
+        let saved = file.sync_all();
+        let unlocked = file.write(b"unlocked").and_then(|_| file.sync_all());
+        assert_eq!(unlocked.unwrap_err().raw_os_error(), Some(libc::EIO), "the lock is gone");
+        saved
     })
 }
 
@@ -59,6 +66,10 @@ fn a_silent_client_loses_its_session_and_a_dead_ones_open_files_are_freed() {
     let saver = save_later(stopped.path("unsaved"), ready, told);
     is_ready.recv().unwrap();
     is_ready.recv().unwrap();
+    let [saved, unsaved] = ["saved", "unsaved"].map(|name| Locker::new(&[&alive.path(name)]));
+    let [of_dead, of_stopped] = [&saved, &unsaved].map(|locker| locker.start(|files| flock(&files[0], libc::LOCK_EX)));
+    saved.wait_until_blocked();
+    unsaved.wait_until_blocked();
     process::signal(dead_pid, libc::SIGKILL);
     process::signal(stopped_pid, libc::SIGSTOP);
     let start = Instant::now();
@@ -72,6 +83,8 @@ fn a_silent_client_loses_its_session_and_a_dead_ones_open_files_are_freed() {
     process::wait_for("the dead client's removed file to be freed", || (object_bytes(&bucket) < 1 << 20).then_some(()));
     drop(end);
     holder.join().unwrap();
+    // Their locks have gone to those that waited.
+    assert_eq!((of_dead.recv().unwrap(), of_stopped.recv().unwrap()), (Ok(()), Ok(())));
 
     process::signal(stopped_pid, libc::SIGCONT);
     go.send(()).unwrap();
@@ -86,7 +99,7 @@ fn a_silent_client_loses_its_session_and_a_dead_ones_open_files_are_freed() {
     assert_eq!(text, "saved");
     std::fs::write(stopped.path("again"), b"again").unwrap();
     assert_eq!(std::fs::read(alive.path("again")).unwrap(), b"again");
-    assert!(stopped.log_text().contains("session"), "the log says what happened:\n{}", stopped.log_text());
+    assert!(stopped.log_text().contains("locks were lost"), "the log says what happened:\n{}", stopped.log_text());
     assert_eq!(mountpoints(&cluster, &meta).len(), 2);
 }
 

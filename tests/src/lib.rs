@@ -8,6 +8,7 @@ pub mod files;
 pub mod fs;
 pub mod gen_ops;
 pub mod grpc_raw;
+pub mod locker;
 pub mod mapping;
 pub mod model;
 pub mod mount;

@@ -4,22 +4,23 @@
 
 use crate::error::ClientError;
 use crate::fuse::adapter::{Adapter, bytes};
+use crate::fuse::capabilities;
 use crate::fuse::control;
 use crate::fuse::drive::Needs;
+use crate::fuse::lock::RawLock;
 use crate::fuse::reply;
 use crate::fuse::space;
 use crate::fuse::view::{View, open_flags};
 use crate::fuse::xattr;
 use crate::meta::MetaApi;
-use crate::vfs::ops::open::Access;
 use crate::vfs::ops::statfs::STATFS_BLOCK_BYTES;
-use crate::vfs::{AskedMode, DirItem, Fh, FsUsage, Opened, Place, SetattrRequest, Spot, Vfs};
+use crate::vfs::{Access, AskedMode, DirItem, Fh, FsUsage, Opened, Place, SetattrRequest, Spot, Vfs};
 use bytes::Bytes;
-use fuser::{Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig, OpenFlags, Request};
+use fuser::{Errno, FileHandle, Filesystem, FopenFlags, INodeNo, KernelConfig, LockOwner, OpenFlags, Request};
 use fuser::{
     ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
 };
-use fuser::{ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr};
+use fuser::{ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr};
 use holdfast_proto::FsErrno;
 use holdfast_proto::limits::NAME_BYTES_MAX;
 use std::ffi::OsStr;
@@ -29,31 +30,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// Largest request, bytes; also what the kernel may read ahead.
-pub const REQUEST_BYTES_MAX: u32 = 1 << 20;
-/// Requests that nobody waits for (read-ahead, release) which the kernel may have in flight.
-const BACKGROUND_MAX: u16 = 256;
-
 impl<M: MetaApi> Filesystem for Adapter<M> {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // Symbolic links never change, so their targets may stay in the page cache. FUSE_ATOMIC_O_TRUNC is not asked for: then
-        // the kernel truncates by setattr, which orders it after local writes.
-        // The umask is the server's: it does not count where a directory has a default ACL. With FUSE_HANDLE_KILLPRIV_V2 a write says
-        // whether set-ID bits go with it, and the kernel does not ask for file capabilities before each one.
-        let rules = InitFlags::FUSE_DONT_MASK | InitFlags::FUSE_POSIX_ACL | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
-        let mut wanted = rules
-            | InitFlags::FUSE_PARALLEL_DIROPS
-            | InitFlags::FUSE_EXPORT_SUPPORT
-            | InitFlags::FUSE_ASYNC_DIO
-            | InitFlags::FUSE_CACHE_SYMLINKS;
-        if self.view.ttl.any() {
-            wanted |= InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO;
-        }
-        // An older kernel goes without: then it masks modes itself, knows no ACLs, and clears set-ID bits by setattr.
-        let _ = config.add_capabilities(wanted & config.capabilities());
-        let _ = config.set_max_background(BACKGROUND_MAX);
-        let _ = config.set_max_write(REQUEST_BYTES_MAX);
-        let _ = config.set_max_readahead(REQUEST_BYTES_MAX).or_else(|most| config.set_max_readahead(most));
+        capabilities::ask(config, self.view.ttl);
         Ok(())
     }
 
@@ -193,7 +172,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         let (caller, ino, flags) = (self.caller(req), self.ino(ino), flags.0);
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.open(caller, ino, Access::of_flags(flags)).await };
         let done = move |_: View, reply: ReplyOpen, opened: Opened| {
-            reply.opened(FileHandle(opened.fh.0), open_flags(opened, flags));
+            reply.opened(FileHandle(opened.fh.0), open_flags(opened));
         };
         self.run(Needs::Names, "open", reply, work, done);
     }
@@ -211,7 +190,7 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         let (caller, parent, name, asked) =
             (self.caller(req), self.ino(parent), bytes(name), AskedMode { mode, umask });
         let work = move |vfs: Arc<Vfs<M>>| async move { vfs.create(caller, parent, name, asked, flags).await };
-        self.run(Needs::Names, "create", reply, work, move |view, reply, made| view.created(reply, made, flags));
+        self.run(Needs::Names, "create", reply, work, View::created);
     }
 
     fn read(
@@ -249,9 +228,9 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
         self.run(Needs::Data, "write", reply, work, done);
     }
 
-    fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _owner: fuser::LockOwner, reply: ReplyEmpty) {
-        let fh = Fh(fh.0);
-        self.run(Needs::Data, "flush", reply, move |vfs| async move { vfs.flush(fh).await }, View::empty);
+    fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, owner: LockOwner, reply: ReplyEmpty) {
+        let (fh, owner) = (Fh(fh.0), owner.0);
+        self.run(Needs::Data, "flush", reply, move |vfs| async move { vfs.close(fh, owner).await }, View::empty);
     }
 
     fn fsync(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
@@ -271,6 +250,49 @@ impl<M: MetaApi> Filesystem for Adapter<M> {
     ) {
         let fh = Fh(fh.0);
         self.run(Needs::Data, "release", reply, move |vfs| async move { vfs.release(fh).await }, View::empty);
+    }
+
+    fn getlk(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        typ: i32,
+        pid: u32,
+        reply: ReplyLock,
+    ) {
+        match (RawLock { fh, owner, start, end, typ, pid }).request(req) {
+            Ok(lock) => self.run(
+                Needs::Names,
+                "get_lock",
+                reply,
+                move |vfs| async move { vfs.get_lock(lock).await },
+                View::lock,
+            ),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn setlk(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        typ: i32,
+        pid: u32,
+        sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        match (RawLock { fh, owner, start, end, typ, pid }).request(req) {
+            Ok(lock) => self.set_lock(self.caller(req), lock, sleep, reply),
+            Err(errno) => reply.error(errno),
+        }
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {

@@ -2,8 +2,10 @@
 
 pub mod adapter;
 mod callbacks;
+pub mod capabilities;
 pub mod control;
 pub mod drive;
+pub mod lock;
 pub mod mount;
 pub mod notify;
 pub mod options;

@@ -2,7 +2,7 @@
 
 use crate::error::ClientError;
 use crate::fuse::adapter::Adapter;
-use crate::fuse::callbacks::REQUEST_BYTES_MAX;
+use crate::fuse::capabilities::REQUEST_BYTES_MAX;
 use crate::fuse::drive::Runtimes;
 use crate::fuse::notify::KernelNotifier;
 use crate::fuse::options::MountOptions;

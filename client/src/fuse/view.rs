@@ -2,7 +2,6 @@
 
 use crate::fuse::reply::{self, InoMap};
 use crate::vfs::ids::IdMap;
-use crate::vfs::ops::open::Access;
 use crate::vfs::{DirItem, Opened};
 use bytes::Bytes;
 use fuser::{Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo};
@@ -79,10 +78,10 @@ impl View {
         reply.ok();
     }
 
-    pub fn created(self, reply: ReplyCreate, (attr, opened): (pb::Attr, Opened), flags: i32) {
+    pub fn created(self, reply: ReplyCreate, (attr, opened): (pb::Attr, Opened)) {
         let shown = self.shown(&attr);
         let (generation, fh) = (Generation(attr.generation), FileHandle(opened.fh.0));
-        reply.created(&self.ttl.entry.min(self.ttl.attr), &shown, generation, fh, open_flags(opened, flags));
+        reply.created(&self.ttl.entry.min(self.ttl.attr), &shown, generation, fh, open_flags(opened));
     }
 
     /// True when the buffer is full. Without attributes the kernel gets a kind and no time to believe the rest.
@@ -104,10 +103,9 @@ impl View {
     }
 }
 
-/// Pages stay if they are still right. The close of a handle that cannot have written need not ask us.
-pub fn open_flags(opened: Opened, flags: i32) -> FopenFlags {
+/// Pages stay if they are still right. Every close is told to us (no FOPEN_NOFLUSH): it may end locks.
+pub fn open_flags(opened: Opened) -> FopenFlags {
     let mut shown = FopenFlags::empty();
     shown.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
-    shown.set(FopenFlags::FOPEN_NOFLUSH, !Access::of_flags(flags).writes);
     shown
 }

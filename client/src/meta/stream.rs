@@ -9,6 +9,7 @@ use crate::config::MetaConfig;
 use futures::Stream;
 use futures::future::{BoxFuture, OptionFuture};
 use holdfast_proto::limits::{FRAME_BYTES_MAX, FRAME_REQUESTS_MAX, KEEP_ALIVE_MS};
+use holdfast_proto::pb::push::Event;
 use holdfast_proto::{pb, version};
 use parking_lot::Mutex;
 use std::pin::{Pin, pin};
@@ -259,6 +260,9 @@ impl<'a> Run<'a> {
         // Where the outbound half is gone already, the inbound half says so.
         let _ = attached.gate.send(());
         link.leader.send_replace(Some(attached.addr.clone()));
+        // What the server said to a stream that is gone is lost: waits for locks have to be asked about. Where nobody takes the
+        // pushes, nobody waits.
+        let _ = link.pushes.send(pb::Push { event: Some(Event::LockGranted(pb::LockGranted::default())) });
         Run {
             link,
             addr: attached.addr,

@@ -68,12 +68,29 @@ impl Caller {
         self.creds_with_groups_if(true)
     }
 
+    /// Whether the thread, which waits for us, is in F_OFD_SETLKW. The kernel does not say so; /proc does, to root.
+    pub fn locks_by_description(&self) -> bool {
+        self.pid != 0
+            && std::fs::read_to_string(format!("/proc/{}/syscall", self.pid)).is_ok_and(|call| parse_ofd(&call))
+    }
+
     fn creds_with_groups_if(&self, needed: bool) -> pb::Creds {
         let asks = needed && self.uid != 0 && self.pid != 0 && !self.squashed;
         let mut groups = if asks { groups_of(self.pid) } else { Vec::new() };
         groups.iter_mut().for_each(|gid| *gid = self.ids.gid_to_volume(*gid));
         pb::Creds { uid: self.uid, gid: self.gid, groups }
     }
+}
+
+/// fcntl(2)'s F_OFD_SETLKW.
+const F_OFD_SETLKW: u64 = 38;
+
+/// Whether a system call, as /proc shows it, is fcntl(2) with F_OFD_SETLKW.
+fn parse_ofd(syscall: &str) -> bool {
+    let mut words = syscall.split_ascii_whitespace();
+    let number = words.next().and_then(|number| number.parse().ok());
+    let command = words.nth(1).and_then(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+    number == Some(libc::SYS_fcntl) && command == Some(F_OFD_SETLKW)
 }
 
 /// Supplementary groups of a thread; none where it is gone or hidden, which can only refuse more.
@@ -95,6 +112,14 @@ mod tests {
         assert_eq!(parse_groups("Name:\tx\nGroups:\t4 24 1000 \nVmPeak:\t1 kB\n"), [4, 24, 1000]);
         assert_eq!(parse_groups("Name:\tx\nGroups:\t\n"), [0u32; 0]);
         assert_eq!(parse_groups(""), [0u32; 0]);
+    }
+
+    #[test]
+    fn a_lock_by_description_is_told_from_one_by_process() {
+        assert!(parse_ofd(&format!("{} 0x3 0x26 0x7ffd 0x0 0x0 0x0 0x7ffe 0x7f35", libc::SYS_fcntl)));
+        assert!(!parse_ofd(&format!("{} 0x3 0x7 0x7ffd 0x0 0x0 0x0 0x7ffe 0x7f35", libc::SYS_fcntl)));
+        assert!(!parse_ofd("73 0x3 0x26"));
+        assert!(!parse_ofd("running"));
     }
 
     #[test]

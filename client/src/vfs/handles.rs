@@ -16,6 +16,24 @@ const VERSIONS_MAX: usize = 32 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fh(pub u64);
 
+/// What a descriptor is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    pub reads: bool,
+    pub writes: bool,
+    /// O_APPEND: the kernel puts its writes where it believes the end to be.
+    pub appends: bool,
+}
+
+impl Access {
+    /// Of the flags of open(2).
+    pub fn of_flags(flags: i32) -> Access {
+        let mode = flags & libc::O_ACCMODE;
+        let appends = flags & libc::O_APPEND != 0;
+        Access { reads: mode != libc::O_WRONLY, writes: mode != libc::O_RDONLY, appends }
+    }
+}
+
 /// One open of a file.
 #[derive(Debug)]
 pub struct FileHandle {
@@ -24,8 +42,32 @@ pub struct FileHandle {
     pub writable: bool,
     /// The next read moves atime.
     pub atime_due: AtomicBool,
+    pub appends: bool,
+    /// Session that a lock was taken by it under; 0: none. Under another one it must not write before it has seen that.
+    pub lock_session: AtomicU64,
     /// Text served in pieces by `info`, made at its first piece.
     pub info: Mutex<Option<Arc<str>>>,
+}
+
+impl FileHandle {
+    fn new(ino: u64, file: Arc<OpenFile>, access: Access, atime_due: bool) -> FileHandle {
+        FileHandle {
+            ino,
+            file,
+            writable: access.writes,
+            appends: access.appends,
+            atime_due: AtomicBool::new(atime_due),
+            lock_session: AtomicU64::new(0),
+            info: Mutex::new(None),
+        }
+    }
+
+    /// # Errors
+    /// EIO where a lock was lost and not unlocked or taken again since.
+    pub fn check_locks(&self, session: u64) -> Result<(), FsErrno> {
+        let under = self.lock_session.load(Ordering::Relaxed);
+        if under == 0 || under == session { Ok(()) } else { Err(FsErrno::Io) }
+    }
 }
 
 /// One open of a directory.
@@ -98,12 +140,9 @@ impl Handles {
         Fh(self.next_fh.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    pub fn insert_file(&self, ino: u64, file: Arc<OpenFile>, writable: bool, atime_due: bool) -> Fh {
+    pub fn insert_file(&self, ino: u64, file: Arc<OpenFile>, access: Access, atime_due: bool) -> Fh {
         let fh = self.fresh_fh();
-        self.files.write().insert(
-            fh,
-            Arc::new(FileHandle { ino, file, writable, atime_due: AtomicBool::new(atime_due), info: Mutex::new(None) }),
-        );
+        self.files.write().insert(fh, Arc::new(FileHandle::new(ino, file, access, atime_due)));
         fh
     }
 
@@ -224,6 +263,11 @@ impl Handles {
             versions.put(ino, version);
         }
         same
+    }
+
+    /// Whether the kernel's pages of `ino` are those of `version`, as far as is known.
+    pub fn is_version(&self, ino: u64, version: u64) -> bool {
+        self.versions.lock().get(ino) == Some(version)
     }
 
     /// The kernel's pages may hold what was lost: the next open must drop them.

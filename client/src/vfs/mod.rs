@@ -7,7 +7,11 @@ mod creates;
 pub mod dir_stream;
 pub mod handles;
 pub mod ids;
+mod interrupt;
 mod just_created;
+#[cfg(test)]
+mod lock_test;
+pub mod locks;
 mod open_cache;
 pub mod ops;
 pub mod pushes;
@@ -21,7 +25,7 @@ mod vfs_test;
 
 pub use caller::{AskedMode, Caller};
 pub use dir_stream::DirItem;
-pub use handles::{DirHandle, Fh, FileHandle};
+pub use handles::{Access, DirHandle, Fh, FileHandle};
 pub use ops::copy_file_range::Spot;
 pub use ops::lseek::Seek;
 pub use ops::open::Opened;
@@ -38,6 +42,7 @@ use creates::Creates;
 use handles::{Handles, Opening};
 use holdfast_proto::{FsErrno, Name, pb};
 use just_created::JustCreated;
+use locks::Locks;
 use open_cache::OpenCache;
 use parking_lot::Mutex;
 use pushes::KernelCache;
@@ -80,6 +85,7 @@ pub struct Vfs<M: MetaApi> {
     pub(crate) meta: Arc<M>,
     pub(crate) data: Arc<Data<M>>,
     pub(crate) handles: Handles,
+    pub(crate) locks: Locks,
     pub(crate) creates: Creates,
     pub(crate) just_created: JustCreated,
     pub(crate) recent: Recent,
@@ -100,6 +106,7 @@ impl<M: MetaApi> Vfs<M> {
             meta,
             data,
             handles: Handles::default(),
+            locks: Locks::default(),
             creates: Creates::default(),
             just_created: JustCreated::default(),
             recent: Recent::default(),

@@ -6,14 +6,23 @@ use crate::vfs::Vfs;
 use holdfast_proto::limits::BACKGROUND_BATCH_MAX;
 use holdfast_proto::pb::{self, push::Event};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// The kernel's caches of a mount. Calls must not wait for the filesystem itself.
 pub trait KernelCache: Send + Sync + 'static {
     /// Attributes and pages of an inode are out of date.
     fn drop_inode(&self, ino: u64);
+    /// The same, if `drop_pages`; and the file ends behind `last`, at least. `done` is told once the kernel knows.
+    fn refresh(&self, ino: u64, drop_pages: bool, last: Option<LastByte>, done: oneshot::Sender<()>);
     /// What a name points at is out of date.
     fn drop_name(&self, parent: u64, name: &[u8]);
+}
+
+/// The last byte of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastByte {
+    pub offset: u64,
+    pub byte: u8,
 }
 
 /// Serves the pushes of the session until the client is closed. Does nothing if they are served already.
@@ -100,6 +109,7 @@ fn handle<M: MetaApi>(vfs: &Arc<Vfs<M>>, event: Event) {
         Event::Orphaned(_) => {} // gathered by the caller
         Event::Invalidate(stale) => invalidate(vfs, &stale),
         Event::Reclaim(_) => reclaim(vfs),
+        Event::LockGranted(over) => vfs.locks.granted(&over.waits),
         Event::SessionLost(lost) => session_lost(vfs, lost.session),
     }
 }
@@ -134,6 +144,14 @@ fn session_lost<M: MetaApi>(vfs: &Arc<Vfs<M>>, session: u64) {
     tracing::error!(session, "the session was lost: writes that were not committed fail with EIO");
     vfs.data.fence();
     vfs.open_cache.clear();
+    let unlocked = vfs.locks.forget_session();
+    if !unlocked.is_empty() {
+        tracing::error!(
+            session,
+            count = unlocked.len(),
+            "locks were lost with the session: writes by the descriptors that held them fail with EIO"
+        );
+    }
     let open = vfs.handles.forget_session();
     if let Some(kernel) = vfs.kernel() {
         open.into_iter().for_each(|ino| kernel.drop_inode(ino));

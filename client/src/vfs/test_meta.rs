@@ -11,6 +11,7 @@ use holdfast_proto::{Ask, Op};
 use parking_lot::Mutex;
 use prost::Message;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 /// What vfs asked.
@@ -28,13 +29,20 @@ pub struct FakeMeta {
     calls: Mutex<Vec<Call>>,
     pushes: Mutex<Option<mpsc::UnboundedReceiver<pb::Push>>>,
     pub push: mpsc::UnboundedSender<pb::Push>,
+    pub session: AtomicU64,
 }
 
 impl FakeMeta {
     pub fn new(answer: impl Fn(&Call) -> Said + Send + Sync + 'static) -> Arc<FakeMeta> {
         let (push, pushes) = mpsc::unbounded_channel();
         let pushes = Mutex::new(Some(pushes));
-        Arc::new(FakeMeta { answer: Box::new(answer), calls: Mutex::default(), pushes, push })
+        Arc::new(FakeMeta {
+            answer: Box::new(answer),
+            calls: Mutex::default(),
+            pushes,
+            push,
+            session: AtomicU64::new(1),
+        })
     }
 
     /// What was asked since the last look.
@@ -65,7 +73,7 @@ impl MetaApi for FakeMeta {
     }
 
     fn session(&self) -> u64 {
-        1
+        self.session.load(Ordering::Relaxed)
     }
 
     fn take_pushes(&self) -> Option<mpsc::UnboundedReceiver<pb::Push>> {

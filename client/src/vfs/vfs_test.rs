@@ -1,6 +1,5 @@
 //! Unit tests of Vfs over a scripted MetaApi: what is asked, in which order, and what is not asked at all.
 
-use super::ops::open::Access;
 use super::test_meta::{Call, FakeMeta, Said, file_attr, say, say_attr, vfs};
 use super::*;
 use holdfast_proto::pb::{DirEntry, mutation::Op as WireOp, query::Ask as WireAsk};

@@ -1,5 +1,6 @@
 //! Invariants: what holds of every whole state, checked from scratch. For tests and fsck; reads everything.
 
+use super::lock_invariants;
 use crate::store::codec::Record;
 use crate::store::inode_record::Inode;
 use crate::store::records::{Dentry, SliceRefs, Usage, VolumeRef, Xattr};
@@ -30,6 +31,9 @@ pub fn check(view: &dyn KvRead) -> Result<Vec<String>, StoreError> {
         state.check_usage();
         check_slices(view, &mut state)?;
         check_orphans(view, &mut state, &sessions)?;
+        let regular = |ino| state.is_kind(ino, FileKind::Regular);
+        let locks = lock_invariants::check(view, volume, &sessions, regular)?;
+        state.problems.extend(locks);
         problems.extend(state.problems.iter().map(|problem| format!("volume {volume}: {problem}")));
     }
     Ok(problems)

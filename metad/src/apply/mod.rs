@@ -14,6 +14,8 @@ mod dedup;
 mod dir;
 mod inode;
 pub mod invariants;
+pub(crate) mod lock;
+mod lock_invariants;
 mod ops;
 pub(crate) mod orphan;
 mod quota;
@@ -48,6 +50,8 @@ pub struct Effects {
     pub orphaned: Vec<u64>,
     /// Sessions that ended.
     pub ended: Vec<u64>,
+    /// Waits for locks that are over: session, and its number of the wait.
+    pub granted: Vec<(u64, u64)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +110,7 @@ fn sender(op: &Op) -> Sender {
         Op::Rename(_) | Op::Setattr(_) | Op::CommitWrite(_) | Op::SetXattr(_) | Op::RemoveXattr(_) => Sender::User,
         Op::Fallocate(_) | Op::CopyFileRange(_) => Sender::User,
         Op::Hold(_) | Op::Release(_) | Op::PurgeSlices(_) | Op::TouchAtimes(_) | Op::CloseSession(_) => Sender::Session,
+        Op::SetLock(_) | Op::CancelLock(_) | Op::DropLocks(_) => Sender::Session,
         Op::OpenSession(_) | Op::FormatVolume(_) | Op::ConfigVolume(_) | Op::ExpireSessions(_) | Op::Reclaim(_) => {
             Sender::Anyone
         }
@@ -170,6 +175,9 @@ fn dispatch(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &Op) -> Ruling<Bytes> {
         Op::SetXattr(op) => reply(ops::set_xattr::apply(txn, cx, op)),
         Op::RemoveXattr(op) => reply(ops::remove_xattr::apply(txn, cx, op)),
         Op::TouchAtimes(op) => reply(ops::touch_atimes::apply(txn, cx, op)),
+        Op::SetLock(op) => reply(ops::set_lock::apply(txn, cx, op)),
+        Op::CancelLock(op) => reply(ops::cancel_lock::apply(txn, cx, op)),
+        Op::DropLocks(op) => reply(ops::drop_locks::apply(txn, cx, op)),
         Op::Hold(op) => reply(ops::hold::apply(txn, cx, op)),
         Op::Release(op) => reply(ops::release::apply(txn, cx, op)),
         Op::Reclaim(op) => reply(ops::reclaim::apply(txn, cx, op)),

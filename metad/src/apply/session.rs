@@ -1,7 +1,8 @@
-//! The end of a session: one step drops its slots, its holds and itself, so that nothing it sends later takes effect.
+//! The end of a session: one step drops its slots, its holds, its locks and itself, so that nothing it sends later takes effect.
 //! Called by close_session and expire_sessions.
 
 use super::context::Context;
+use super::lock;
 use crate::store::records::Session;
 use crate::store::{StoreError, keys, read, txn::Txn};
 use bytes::Bytes;
@@ -27,6 +28,7 @@ pub fn end(txn: &mut Txn<'_>, cx: &mut Context<'_>, id: u64, session: &Session) 
     for ino in held {
         drop_hold(txn, session.volume, id, ino);
     }
+    lock::end_session(txn, &mut cx.effects, session.volume, id)?;
     if let Some(details) = details {
         txn.delete(&keys::session_uuid(&details.uuid));
     }

@@ -10,10 +10,12 @@ use prost::Message;
 
 pub mod background;
 mod deleted_slices;
+mod get_lock;
 mod get_xattr;
 mod getattr;
 mod list_volumes;
 mod list_xattr;
+mod lock_wait;
 mod lookup;
 mod lseek;
 mod open;
@@ -80,6 +82,8 @@ fn ask(kv: &dyn KvRead, query: &pb::Query) -> Ruling<Vec<u8>> {
         Ask::Readdir(query) => readdir::answer(&view, query)?.encode_to_vec(),
         Ask::GetXattr(query) => get_xattr::answer(&view, creds, query)?.encode_to_vec(),
         Ask::ListXattr(query) => list_xattr::answer(&view, creds, query)?.encode_to_vec(),
+        Ask::GetLock(lock) => get_lock::answer(&view, query.session, lock)?.encode_to_vec(),
+        Ask::LockWait(wait) => lock_wait::answer(&view, query.session, wait)?.encode_to_vec(),
         Ask::Statfs(query) => statfs::answer(&view, query)?.encode_to_vec(),
         Ask::ReadSlices(query) => read_slices::answer(&view, query)?.encode_to_vec(),
         Ask::Lseek(query) => lseek::answer(&view, query)?.encode_to_vec(),

@@ -144,6 +144,9 @@ impl Hub {
         if outcomes.iter().any(|outcome| !outcome.effects.orphaned.is_empty()) {
             self.orphans.notify_one();
         }
+        for (session, wait) in outcomes.iter().flat_map(|outcome| &outcome.effects.granted) {
+            self.push_to(*session, push::Event::LockGranted(pb::LockGranted { waits: vec![*wait] }));
+        }
         let members = self.members.lock();
         for (session, member) in members.iter() {
             let Some(outbox) = member.outbox.as_ref().filter(|outbox| outbox.wants_changes()) else { continue };

@@ -2,8 +2,8 @@
 //! means is apply's business. Pure. Called by rpc/meta_service.
 
 use holdfast_proto::limits::{
-    BACKGROUND_BATCH_MAX, COMMIT_SLICES_MAX, NAME_BYTES_MAX, READ_CHUNKS_MAX, READDIR_BYTES_MAX, REQUEST_BYTES_MAX,
-    SESSION_SLOTS_MAX,
+    BACKGROUND_BATCH_MAX, COMMIT_SLICES_MAX, LOCK_OWNERS_MAX, NAME_BYTES_MAX, READ_CHUNKS_MAX, READDIR_BYTES_MAX,
+    REQUEST_BYTES_MAX, SESSION_SLOTS_MAX,
 };
 use holdfast_proto::pb::{FailureCode, Mutation, Query, mutation, query};
 use prost::Message;
@@ -54,6 +54,7 @@ fn check_op(op: &mutation::Op) -> Result<(), Misshapen> {
         mutation::Op::ExpireSessions(_) | mutation::Op::Reclaim(_) => malformed("only the leader proposes this"),
         mutation::Op::OpenSession(op) if op.uuid.len() != 16 => malformed("session uuid is not 16 bytes"),
         mutation::Op::CommitWrite(op) if op.slices.len() > COMMIT_SLICES_MAX => too_large("too many slices"),
+        mutation::Op::DropLocks(op) if op.owners.len() > LOCK_OWNERS_MAX => too_large("too many owners"),
         mutation::Op::Hold(op) if op.inos.len() > BACKGROUND_BATCH_MAX => too_large("too many inodes"),
         mutation::Op::Release(op) if op.inos.len() > BACKGROUND_BATCH_MAX => too_large("too many inodes"),
         mutation::Op::PurgeSlices(op) if op.slice_ids.len() > BACKGROUND_BATCH_MAX => too_large("too many slices"),

@@ -25,6 +25,10 @@
 //!   vvvvvvvv 29 | slice id u64                    DELETED       nothing names it; its objects may be deleted
 //!   vvvvvvvv 2a | ino u64 | name                  XATTR         an extended attribute's value
 //!   vvvvvvvv 2d | slice id u64                    SLICE_REFS    how many pieces name it, where it is more than one
+//!   vvvvvvvv 2b | ino u64                         LOCK          all locks of a file, and who waits for one
+//!   vvvvvvvv 2c | session u64 | 00                SESSION_LOCK  how many ranges the session has locked or waits for
+//!   vvvvvvvv 2c | session u64 | 01 | ino u64                    it has locks of this file, or waits for one
+//!   vvvvvvvv 2c | session u64 | 02 | owner u64 | ino u64        this owner waits for a range of this file
 //! volume ffffffff is the store's own (see sled_image) and never part of the state.
 //! ```
 
@@ -55,6 +59,8 @@ pub mod kind {
     pub const DELETED: u8 = 0x29;
     pub const XATTR: u8 = 0x2a;
     pub const SLICE_REFS: u8 = 0x2d;
+    pub const LOCK: u8 = 0x2b;
+    pub const SESSION_LOCK: u8 = 0x2c;
 }
 
 /// The cluster's own pseudo volume.
@@ -286,6 +292,43 @@ pub fn xattrs(volume: u32, ino: u64) -> Key {
 pub fn all_xattrs(volume: u32) -> Key {
     Key::new(volume, kind::XATTR)
 }
+
+pub fn lock(volume: u32, ino: u64) -> Key {
+    all_locks(volume).with_u64(ino)
+}
+/// All files' locks.
+pub fn all_locks(volume: u32) -> Key {
+    Key::new(volume, kind::LOCK)
+}
+pub fn lock_count(volume: u32, session: u64) -> Key {
+    session_locks(volume, session).with(&[LOCK_COUNT])
+}
+/// All of a session's keys about locks.
+pub fn session_locks(volume: u32, session: u64) -> Key {
+    all_session_locks(volume).with_u64(session)
+}
+pub fn all_session_locks(volume: u32) -> Key {
+    Key::new(volume, kind::SESSION_LOCK)
+}
+pub fn locked_file(volume: u32, session: u64, ino: u64) -> Key {
+    locked_files(volume, session).with_u64(ino)
+}
+/// All files of which a session has locks, or waits for one.
+pub fn locked_files(volume: u32, session: u64) -> Key {
+    session_locks(volume, session).with(&[LOCKED_FILE])
+}
+pub fn lock_waiter(volume: u32, session: u64, owner: u64, ino: u64) -> Key {
+    lock_waiters(volume, session, owner).with_u64(ino)
+}
+/// All files that an owner waits for a range of.
+pub fn lock_waiters(volume: u32, session: u64, owner: u64) -> Key {
+    session_locks(volume, session).with(&[LOCK_WAITER]).with_u64(owner)
+}
+
+/// Parts of SESSION_LOCK.
+const LOCK_COUNT: u8 = 0;
+const LOCKED_FILE: u8 = 1;
+const LOCK_WAITER: u8 = 2;
 
 /// The integers that follow the prefix of `prefix_len` bytes in a stored key.
 ///

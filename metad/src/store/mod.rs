@@ -12,6 +12,7 @@ pub mod image_dir;
 pub mod inode_record;
 pub mod journal;
 pub mod keys;
+pub mod lock_record;
 pub mod mem_store;
 pub mod memtable;
 pub mod read;

@@ -3,6 +3,7 @@
 use super::codec::Record;
 use super::inode_record::{Inode, SlicePiece};
 use super::keys::{self, Key};
+use super::lock_record::{FileLocks, LockCount};
 use super::records::{
     Counters, Dentry, Session, SessionDetails, SessionRef, Settings, SliceRefs, Slot, Stamp, Symlink, Usage, VolumeRef,
     Xattr,
@@ -75,6 +76,26 @@ pub fn symlink(view: &dyn KvRead, volume: u32, ino: u64) -> Result<Option<Symlin
 
 pub fn xattr(view: &dyn KvRead, volume: u32, ino: u64, name: &[u8]) -> Result<Option<Xattr>, StoreError> {
     record(view, &keys::xattr(volume, ino, name))
+}
+
+/// The locks of a file; none where nobody has any.
+pub fn locks(view: &dyn KvRead, volume: u32, ino: u64) -> Result<FileLocks, StoreError> {
+    Ok(record(view, &keys::lock(volume, ino))?.unwrap_or_default())
+}
+
+/// How many ranges a session has locked or waits for.
+pub fn lock_count(view: &dyn KvRead, volume: u32, session: u64) -> Result<u64, StoreError> {
+    Ok(record::<LockCount>(view, &keys::lock_count(volume, session))?.unwrap_or_default().0)
+}
+
+/// The numbers with which the keys below `prefix` end.
+pub fn last_numbers(view: &dyn KvRead, prefix: &Key) -> Result<Vec<u64>, StoreError> {
+    let mut found = Vec::new();
+    scan(view, prefix, &prefix.end(), |key, _| {
+        found.push(keys::tail_u64(key, prefix.len())?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
 }
 
 /// All live sessions, by id.

@@ -136,7 +136,7 @@ impl Generator {
 
     fn op(&mut self, session: u64) -> Op {
         let (parent, name, mode) = (self.dir(), self.name(), self.mode());
-        match self.rng.random_range(0..124) {
+        match self.rng.random_range(0..148) {
             0..20 => pb::CreateOp { parent, name, mode, exclusive: self.id() == 0, umask: self.id() }.into_wire(),
             20..30 => pb::MkdirOp { parent, name, mode, umask: self.id() }.into_wire(),
             30..33 => {
@@ -169,7 +169,10 @@ impl Generator {
                 pb::SetXattrOp { ino: self.ino(), name, value, flags }.into_wire()
             }
             108..114 => self.fallocate().into_wire(),
-            114.. => self.copy_file_range().into_wire(),
+            114..124 => self.copy_file_range().into_wire(),
+            124..144 => self.set_lock().into_wire(),
+            144..146 => pb::CancelLockOp { ino: self.ino(), wait: self.rng.random_range(1..6) }.into_wire(),
+            146..148 => pb::DropLocksOp { ino: self.ino(), owners: vec![self.rng.random_range(0..3)] }.into_wire(),
             _ => pb::RemoveXattrOp { ino: self.ino(), name: self.xattr_name() }.into_wire(),
         }
     }
@@ -209,6 +212,22 @@ impl Generator {
         let len = self.one_of(&[0, 1, 3_000, 20_000, 100_000_000, u64::MAX]);
         let (offset_in, offset_out) = (self.offset(), self.offset());
         pb::CopyFileRangeOp { ino_in: self.ino(), offset_in, ino_out: self.ino(), offset_out, len }
+    }
+
+    fn set_lock(&mut self) -> pb::SetLockOp {
+        // Few files and bytes, so that locks meet; now and then a range or a kind that there is not.
+        let known = self.inos.len().min(3);
+        let (first, last) = (self.rng.random_range(0..8), self.rng.random_range(0..10));
+        pb::SetLockOp {
+            ino: if known > 0 { self.inos[self.rng.random_range(0..known)] } else { self.ino() },
+            owner: self.rng.random_range(0..3),
+            kind: self.one_of(&[1, 1, 2, 2, 2, 2, 0]),
+            mode: self.rng.random_range(0..4),
+            range: Some(pb::LockRange { first, last }),
+            pid: 1,
+            wait: self.one_of(&[0, 0, 1, 2, 3, 4, 5]),
+            no_deadlock: self.rng.random_bool(0.2),
+        }
     }
 
     fn commit_write(&mut self, session: u64) -> pb::CommitWriteOp {

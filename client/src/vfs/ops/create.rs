@@ -4,8 +4,8 @@
 use crate::error::ClientError;
 use crate::meta::MetaApi;
 use crate::vfs::ops::access::{R_OK, W_OK, X_OK};
-use crate::vfs::ops::open::{Access, Opened};
-use crate::vfs::{AskedMode, Caller, SetattrRequest, Vfs, attr_of, wire_name};
+use crate::vfs::ops::open::Opened;
+use crate::vfs::{Access, AskedMode, Caller, SetattrRequest, Vfs, attr_of, wire_name};
 use bytes::Bytes;
 use holdfast_proto::FsErrno;
 use holdfast_proto::pb::{self, FileKind};

@@ -13,6 +13,21 @@ impl<M: MetaApi> Vfs<M> {
         self.flush_handle(&handle).await
     }
 
+    /// The close of one descriptor: flush, then the end of all ranges that its process has locked in the file (fcntl(2)), by whichever
+    /// descriptor.
+    ///
+    /// # Errors
+    /// As flush.
+    pub async fn close(&self, fh: Fh, owner: u64) -> Result<(), ClientError> {
+        let handle = self.handles.file(fh)?;
+        let dropping = self.locks.close_of(handle.ino, owner);
+        let flushed = self.flush_handle(&handle).await;
+        if let Some(dropping) = dropping {
+            self.drop_locks(dropping.ino, &dropping.owners).await;
+        }
+        flushed
+    }
+
     pub(crate) async fn flush_handle(&self, handle: &FileHandle) -> Result<(), ClientError> {
         if !handle.writable {
             return Ok(());

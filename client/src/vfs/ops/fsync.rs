@@ -7,8 +7,9 @@ use crate::vfs::{Fh, Vfs};
 
 impl<M: MetaApi> Vfs<M> {
     /// # Errors
-    /// As flush.
+    /// As flush; EIO where a lock was lost.
     pub async fn fsync(&self, fh: Fh) -> Result<(), ClientError> {
-        self.flush(fh).await
+        self.flush(fh).await?;
+        Ok(self.handles.file(fh)?.check_locks(self.meta.session())?)
     }
 }

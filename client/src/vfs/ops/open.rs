@@ -5,7 +5,7 @@ use crate::error::ClientError;
 use crate::meta::MetaApi;
 use crate::vfs::atimes::clock;
 use crate::vfs::ops::access::{R_OK, W_OK};
-use crate::vfs::{Caller, Fh, Vfs, attr_of};
+use crate::vfs::{Access, Caller, Fh, Vfs, attr_of};
 use holdfast_proto::pb;
 use std::time::Instant;
 
@@ -15,21 +15,6 @@ pub struct Opened {
     pub fh: Fh,
     /// Pages the kernel has of the file are still right.
     pub keep_cache: bool,
-}
-
-/// What a descriptor is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Access {
-    pub reads: bool,
-    pub writes: bool,
-}
-
-impl Access {
-    /// Of the flags of open(2).
-    pub fn of_flags(flags: i32) -> Access {
-        let mode = flags & libc::O_ACCMODE;
-        Access { reads: mode != libc::O_WRONLY, writes: mode != libc::O_RDONLY }
-    }
 }
 
 impl<M: MetaApi> Vfs<M> {
@@ -72,7 +57,7 @@ impl<M: MetaApi> Vfs<M> {
             // The kernel will not ask for pages that it has: the open counts as the read.
             self.note_read(&shown);
         }
-        Opened { fh: self.handles.insert_file(attr.ino, file, access.writes, due), keep_cache }
+        Opened { fh: self.handles.insert_file(attr.ino, file, access, due), keep_cache }
     }
 
     /// Asks nobody: the kernel has just looked the directory up, and each page of a listing is read from the server.

@@ -14,12 +14,13 @@ impl<M: MetaApi> Vfs<M> {
     /// set-group-ID go: those known here before the write, and what another client set meanwhile with its commit.
     ///
     /// # Errors
-    /// EBADF (also: not open for writing), EFBIG, ENOSPC; EIO where earlier data of the file was lost.
+    /// EBADF (also: not open for writing), EFBIG, ENOSPC; EIO where earlier data of the file was lost, or a lock.
     pub async fn write(&self, fh: Fh, offset: u64, data: Bytes, kill_priv: bool) -> Result<u32, ClientError> {
         let handle = self.handles.file(fh)?;
         if !handle.writable {
             return Err(FsErrno::BadF.into());
         }
+        handle.check_locks(self.meta.session())?;
         let len = data.len();
         if offset.checked_add(len as u64).is_none_or(|end| end > FILE_BYTES_MAX) {
             return Err(FsErrno::FBig.into());

@@ -1,10 +1,12 @@
 //! One file an operation: `apply(txn, cx, op) -> reply`. All checks come before the first write. Called by apply/mod.rs only.
 
+pub mod cancel_lock;
 pub mod close_session;
 pub mod commit_write;
 pub mod config_volume;
 pub mod copy_file_range;
 pub mod create;
+pub mod drop_locks;
 pub mod expire_sessions;
 pub mod fallocate;
 pub mod format_volume;
@@ -19,6 +21,7 @@ pub mod release;
 pub mod remove_xattr;
 pub mod rename;
 pub mod rmdir;
+pub mod set_lock;
 pub mod set_xattr;
 pub mod setattr;
 pub mod symlink;

@@ -2,7 +2,7 @@
 //! behind: what is not reclaimable is left alone. Called by apply::dispatch only.
 
 use crate::apply::context::{Context, Ruling};
-use crate::apply::{orphan, slices, xattr};
+use crate::apply::{lock, orphan, slices, xattr};
 use crate::store::inode_record::Inode;
 use crate::store::records::Usage;
 use crate::store::{KvRead, StoreError, keys, read, txn::Txn};
@@ -64,6 +64,7 @@ fn reclaim(
     if all {
         txn.delete(&keys::inode(volume, inode.ino));
         xattr::delete_all(txn, volume, inode.ino)?;
+        lock::end_file(txn, volume, inode.ino)?;
         txn.delete(&keys::orphan(volume, inode.orphaned_at, inode.ino));
         usage.orphans = usage.orphans.saturating_sub(1);
     }
