@@ -51,8 +51,13 @@ check "the tour's files are there" tour_is_true
 check "the tour names the pause" says_pause
 check "run again, it leaves what runs alone" leaves_alone
 check "run again, it starts what is missing" starts_what_is_missing
+# The same volume once more, for the work that two clients do together.
+second_mount() (. "$demo/env" && mkdir -p "$demo/second" && holdfast mount "$demo/second" -d --log "$demo/second.log")
+second_umount() (. "$demo/env" && holdfast umount "$demo/second" && rmdir "$demo/second")
 if mounted; then
-  tests/realwork/run.sh "$demo/mnt" 2>&1 | tee target/test-log/realwork || true
+  check "the volume is mounted twice" second_mount
+  REALWORK_SECOND=$demo/second tests/realwork/run.sh "$demo/mnt" 2>&1 | tee target/test-log/realwork || true
+  check "the second mount goes" second_umount
   passed=$((passed + $(grep -c '^realwork: .* ok' target/test-log/realwork)))
   failed=$((failed + $(grep -c '^realwork: .* FAILED' target/test-log/realwork)))
 fi

@@ -11,7 +11,7 @@ runs=("$@")
 [ ${#runs[@]} != 0 ] || runs=(seeds killed)
 ops=${FSX_OPS:-100000}
 
-# Weights of what is done to the file; what a Holdfast mount does not have yet stands at 0.
+# Weights of what is done to the file.
 weights() {
   cat <<END
 [weights]
@@ -26,9 +26,9 @@ sendfile = 1
 posix_fadvise = 1
 fsync = 0.1
 fdatasync = 0.1
-posix_fallocate = ${FSX_FALLOCATE:-0}
-punch_hole = ${FSX_PUNCH_HOLE:-0}
-copy_file_range = ${FSX_COPY_FILE_RANGE:-0}
+posix_fallocate = 0.5
+punch_hole = 1
+copy_file_range = 1
 END
 }
 

@@ -1,7 +1,7 @@
 //! Tests of rename.rs.
 
 use crate::apply::test_fs::TestFs;
-use holdfast_proto::{FsErrno, ROOT_INO};
+use holdfast_proto::{FsErrno, ROOT_INO, pb};
 
 const NOREPLACE: u32 = 1;
 const EXCHANGE: u32 = 2;
@@ -99,7 +99,7 @@ fn flags_are_obeyed() {
     assert_eq!(fs.rename(ROOT_INO, "a", ROOT_INO, "b", NOREPLACE).map(|r| r.ino), Err(FsErrno::Exist));
     assert_eq!(fs.rename(ROOT_INO, "a", ROOT_INO, "x", EXCHANGE).map(|r| r.ino), Err(FsErrno::NoEnt));
     assert_eq!(fs.rename(ROOT_INO, "a", ROOT_INO, "x", 3).map(|r| r.ino), Err(FsErrno::Inval));
-    assert_eq!(fs.rename(ROOT_INO, "a", ROOT_INO, "x", 4).map(|r| r.ino), Err(FsErrno::Inval));
+    assert_eq!(fs.rename(ROOT_INO, "a", ROOT_INO, "x", 8).map(|r| r.ino), Err(FsErrno::Inval));
     assert_eq!(fs.rename(ROOT_INO, "no", ROOT_INO, "x", 0).map(|r| r.ino), Err(FsErrno::NoEnt));
     assert_eq!(fs.rename(ROOT_INO, "a", ROOT_INO, "x", NOREPLACE).map(|r| r.ino), Ok(0));
 }
@@ -115,5 +115,18 @@ fn exchange_swaps_names_of_any_kind() {
     assert_eq!((fs.attr(a).nlink, fs.attr(ROOT_INO).nlink, fs.attr(sub).parent), (2, 4, ROOT_INO));
     fs.rename(ROOT_INO, "a", ROOT_INO, "f", EXCHANGE).expect("exchanges");
     assert_eq!(fs.lookup(ROOT_INO, "f").map(|x| x.ino), Ok(a));
+    fs.check();
+}
+
+#[test]
+fn a_whiteout_takes_an_inode_and_the_place_of_the_name() {
+    let mut fs = TestFs::new();
+    fs.config(None, Some(2));
+    let moved = fs.create("a", 0o600).expect("creates").ino;
+    assert_eq!(fs.rename(ROOT_INO, "a", ROOT_INO, "b", 4).map(|r| r.ino), Ok(0));
+    let left = fs.lookup(ROOT_INO, "a").expect("is there");
+    assert_eq!((left.kind(), left.mode, left.rdev), (pb::FileKind::Char, 0, 0));
+    assert_eq!(fs.lookup(ROOT_INO, "b").map(|attr| attr.ino), Ok(moved));
+    assert_eq!(fs.rename(ROOT_INO, "b", ROOT_INO, "c", 4).map(|r| r.ino), Err(FsErrno::NoSpc), "no inode is left");
     fs.check();
 }
