@@ -18,6 +18,7 @@ use crate::rpc::propose::Proposer;
 use crate::rpc::push::Hub;
 use crate::rpc::raft_service::{PeerServer, RaftService};
 use crate::rpc::read_gate::ReadGate;
+use crate::rpc::verify::Verifier;
 use crate::seldom::Seldom;
 use crate::store::durable::DurableOptions;
 use holdfast_proto::limits::FRAME_BYTES_MAX;
@@ -167,7 +168,8 @@ impl Parts {
             gate,
             hub: hub.clone(),
         };
-        let admin = AdminService { node: node.clone(), cluster, hub: hub.clone(), addr: config.advertise.clone() };
+        let (addr, verifier) = (config.advertise.clone(), Verifier::new(node.clone()));
+        let admin = AdminService { node: node.clone(), cluster, hub: hub.clone(), addr, verifier };
         Parts { node, hub, proposer, meta: MetaServer(Arc::new(meta)), admin: AdminServer(Arc::new(admin)) }
     }
 

@@ -16,6 +16,8 @@ mod systemd;
 mod tls;
 mod turns;
 mod two_mounts;
+mod unlinked;
+mod verify;
 
 use std::sync::{Mutex, MutexGuard};
 

@@ -45,7 +45,7 @@ fn start(dir: &Path) -> Cluster {
     let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
     let tls = [("CA", path("ca.pem")), ("CERT", path("meta1.pem")), ("KEY", path("meta1.key"))];
     let env = tls.map(|(what, file)| (format!("HOLDFAST_METAD_TLS_{what}"), file)).to_vec();
-    let cluster = Cluster::prepare(Shape { env, ..Shape::default() });
+    let cluster = Cluster::prepare(Shape { env, unverified: true, ..Shape::default() });
     cluster.ids().into_iter().for_each(|id| cluster.start_node(id));
     cluster
 }
@@ -88,4 +88,8 @@ fn with_certificates_everything_works_and_without_one_nothing() {
         (b"one".into(), b"two".into())
     );
     holdfast(&dir, Some("client"), &["umount", &mount_point]).ok("umount");
+    // The harness has no certificate: what it does at the end of other tests is done here.
+    cluster.holdfast(&["cluster", "verify", &meta]).refused(1, "does it want tls");
+    let verified = holdfast(&dir, Some("client"), &["cluster", "verify", &meta]).ok("verify with a certificate");
+    assert!(verified.stdout.contains("sound, and equal at log index"), "{}", verified.stdout);
 }

@@ -48,6 +48,20 @@ pub fn transfer_leader(addr: &str, to: u64) -> Result<u64, String> {
     })
 }
 
+/// What the node at `addr` finds of its whole state, at log index `at` if that comes soon.
+///
+/// # Errors
+/// It is busy with another verification, or does not answer within half a minute.
+pub async fn verify(addr: &str, at: u64) -> Result<pb::VerifyReply, String> {
+    let url = format!("http://{addr}");
+    let ask = async {
+        let mut admin = pb::admin_client::AdminClient::connect(url).await.map_err(|error| error.to_string())?;
+        let reply = admin.verify(pb::VerifyRequest { at }).await.map_err(|status| status.to_string())?;
+        Ok(reply.into_inner())
+    };
+    tokio::time::timeout(Duration::from_secs(30), ask).await.unwrap_or_else(|_| Err("no answer".to_string()))
+}
+
 /// What the admin port answers to a GET: head and body.
 pub fn http_get(port: u16, path: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("admin port");

@@ -1,8 +1,9 @@
 //! A metadata cluster of real `metad` processes on loopback, and everything a test does to it: kill, stop, end, restart.
-//! Called by tests. What is left when a test fails is cleaned by Drop and, for clusters in statics, at exit.
+//! Called by tests. What is left when a test fails is cleaned by Drop and, for clusters in statics, at exit. Before, the state of every
+//! node that runs is verified.
 
 use crate::process::{self, Ended, Leftover};
-use crate::{admin, ports};
+use crate::{admin, ports, verify};
 use holdfast_proto::pb;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -19,11 +20,13 @@ pub struct Shape {
     pub advertise: Option<Vec<u16>>,
     /// Environment of the nodes.
     pub env: Vec<(String, String)>,
+    /// The states are not verified when the cluster goes: it is damaged on purpose, or admits the harness nowhere.
+    pub unverified: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Shape { node_count: 3, no_sync: false, advertise: None, env: Vec::new() }
+        Shape { node_count: 3, no_sync: false, advertise: None, env: Vec::new(), unverified: false }
     }
 }
 
@@ -244,6 +247,31 @@ impl Cluster {
         }
     }
 
+    /// Verifies the state of every running node; they must be equal as far as a majority runs. Panics with what is wrong.
+    pub fn verify(&self) -> Vec<pb::VerifyReply> {
+        self.try_verify().unwrap_or_else(|wrong| panic!("{wrong}"))
+    }
+
+    /// As `verify`.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn try_verify(&self) -> Result<Vec<pb::VerifyReply>, String> {
+        let running: Vec<_> = self.ids().into_iter().filter(|&id| self.is_running(id)).collect();
+        let addrs: Vec<_> = running.iter().map(|&id| self.node(id).addr()).collect();
+        verify::verify(&addrs, running.len() * 2 > self.nodes.len())
+    }
+
+    /// For Drop, which may run anywhere: on a thread of its own. Nodes that the test has paused run on.
+    fn verify_at_end(&self) -> Result<(), String> {
+        if std::thread::panicking() || self.shape.unverified {
+            return Ok(());
+        }
+        self.ids().into_iter().filter(|&id| self.is_running(id)).for_each(|id| self.resume(id));
+        let verified = std::thread::scope(|scope| scope.spawn(|| self.try_verify()).join());
+        verified.unwrap_or_else(|_| Err("the verification panicked".to_owned())).map(drop)
+    }
+
     /// Runs `holdfast` with these arguments.
     pub fn holdfast(&self, args: &[&str]) -> Ended {
         let mut command = process::command("holdfast");
@@ -269,6 +297,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        let verified = self.verify_at_end();
         for node in &self.nodes {
             let slot = node.process.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
             if let Some(mut child) = slot {
@@ -277,9 +306,12 @@ impl Drop for Cluster {
                 let _ = child.wait();
                 process::unregister(&Leftover::Process(child.id()));
             }
-            if std::thread::panicking() {
+            if std::thread::panicking() || verified.is_err() {
                 eprintln!("--- the end of metad {}'s log\n{}", node.id, tail(&node.log_path(), 25));
             }
+        }
+        if let Err(wrong) = verified {
+            panic!("at the end of the test:\n{wrong}");
         }
     }
 }

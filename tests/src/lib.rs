@@ -19,3 +19,4 @@ pub mod proxy;
 pub mod s3;
 pub mod shared;
 pub mod stores;
+pub mod verify;

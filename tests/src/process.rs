@@ -18,7 +18,11 @@ pub enum Leftover {
     Directory(PathBuf),
 }
 
+type Check = fn() -> Result<(), String>;
+
 static LEFTOVERS: Mutex<Vec<Leftover>> = Mutex::new(Vec::new());
+/// Checks that run at exit, while all processes are there: the name of each.
+static CHECKS: Mutex<Vec<(&'static str, Check)>> = Mutex::new(Vec::new());
 static FAILED: AtomicBool = AtomicBool::new(false);
 static INSTALL: Once = Once::new();
 
@@ -86,7 +90,35 @@ pub fn unregister(leftover: &Leftover) {
     lock(&LEFTOVERS).retain(|other| other != leftover);
 }
 
+/// Runs `check` when the test binary exits, before anything is cleaned; what it finds counts as a failed test.
+pub fn check_at_exit(name: &'static str, check: Check) {
+    lock(&CHECKS).push((name, check));
+}
+
+/// This thread's own state has been torn down by now, so the checks run on another.
+fn all_checks_pass() -> bool {
+    let mut all_pass = true;
+    for (name, check) in std::mem::take(&mut *lock(&CHECKS)) {
+        let ended = std::thread::spawn(check).join();
+        if let Err(wrong) = ended.unwrap_or_else(|_| Err("it panicked".to_owned())) {
+            FAILED.store(true, Ordering::Relaxed);
+            all_pass = false;
+            let _ = writeln!(std::io::stderr(), "{wrong}\ntest {name} ... FAILED");
+        }
+    }
+    all_pass
+}
+
 extern "C" fn at_exit() {
+    let all_pass = all_checks_pass();
+    clean();
+    if !all_pass {
+        // SAFETY: ends the process, and this is the last handler that matters.
+        unsafe { libc::_exit(101) };
+    }
+}
+
+fn clean() {
     let leftovers = std::mem::take(&mut *lock(&LEFTOVERS));
     for leftover in &leftovers {
         if let Leftover::Mount(dir) = leftover {

@@ -1,9 +1,10 @@
 //! One cluster and one mount a test binary, so that CI stays quick; each test works in a directory of its own. Tests that kill
-//! or fill things make their own cluster instead. Cleaned at exit by process.rs.
+//! or fill things make their own cluster instead. Verified and cleaned at exit by process.rs.
 
 use crate::cluster::{Cluster, Shape};
 use crate::fs::mount_fs::MountFs;
 use crate::mount::Mount;
+use crate::process;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +21,15 @@ fn number() -> u32 {
 /// The three nodes of this test binary.
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| Cluster::start_as(Shape { no_sync: true, ..Shape::default() }))
+    CLUSTER.get_or_init(|| {
+        let cluster = Cluster::start_as(Shape { no_sync: true, ..Shape::default() });
+        process::check_at_exit("the_shared_cluster_is_sound_and_equal_at_exit", verify);
+        cluster
+    })
+}
+
+fn verify() -> Result<(), String> {
+    cluster().try_verify().map(drop)
 }
 
 /// META of the shared volume.

@@ -1,6 +1,7 @@
-//! `holdfast cluster`: the metadata nodes as they see themselves, and moving their leadership. Needs no volume.
+//! `holdfast cluster`: the metadata nodes as they see themselves, whether their states are sound, and moving their leadership. Needs
+//! no volume.
 
-use super::{ClusterFlags, block_on, print_json, print_line};
+use super::{ClusterFlags, block_on, cluster_verify, print_json, print_line};
 use crate::error::ClientError;
 use crate::meta::admin::{NodeView, cluster_status, leader_of, no_leader, transfer_leader};
 use clap::Subcommand;
@@ -9,7 +10,7 @@ use holdfast_proto::pb;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// Look at the metadata nodes, or move their leadership.
+/// Look at the metadata nodes, check their states, or move their leadership.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -20,6 +21,8 @@ pub struct Args {
 pub enum Command {
     /// One row a node; exits with 1 where no node leads
     Status(StatusArgs),
+    /// Check every node's whole state, and that all are equal; exits with 1 where one is not (what others call fsck)
+    Verify(cluster_verify::Args),
     /// Hand leadership to another node
     TransferLeader(TransferArgs),
 }
@@ -47,6 +50,7 @@ pub struct TransferArgs {
 pub fn run(args: Args) -> Result<ExitCode, ClientError> {
     match args.command {
         Command::Status(args) => status(&args),
+        Command::Verify(args) => cluster_verify::run(&args),
         Command::TransferLeader(args) => transfer(&args),
     }
 }

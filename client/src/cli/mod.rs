@@ -5,6 +5,7 @@ pub mod bench;
 pub mod bench_meta;
 mod bench_run;
 pub mod cluster;
+mod cluster_verify;
 pub mod config;
 pub mod credentials;
 pub mod format;
@@ -64,7 +65,7 @@ enum Command {
     Bench(bench::Args),
     /// Measure the metadata cluster, without a mount
     BenchMeta(bench_meta::Args),
-    /// Look at the metadata nodes, or move their leadership
+    /// Look at the metadata nodes, check their states, or move their leadership
     Cluster(cluster::Args),
 }
 
@@ -187,7 +188,14 @@ mod tests {
 
     #[test]
     fn meta_may_be_left_out_where_the_environment_can_say_it() {
-        for line in ["status", "config", "bench-meta", "cluster status", "format --storage file --bucket /x"] {
+        for line in [
+            "status",
+            "config",
+            "bench-meta",
+            "cluster status",
+            "cluster verify --timeout 9",
+            "format --storage file --bucket /x",
+        ] {
             let args = std::iter::once("holdfast").chain(line.split(' '));
             assert!(Cli::try_parse_from(args).is_ok(), "{line}");
         }

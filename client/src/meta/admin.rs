@@ -21,7 +21,8 @@ pub struct NodeView {
     pub status: Result<pb::NodeStatus, String>,
 }
 
-async fn connect(config: &MetaConfig, addr: &str) -> Result<AdminClient<Channel>, String> {
+/// A channel to one node's admin service.
+pub async fn connect(config: &MetaConfig, addr: &str) -> Result<AdminClient<Channel>, String> {
     let channel = channel::connect(addr, config.tls.as_ref()).await;
     channel.map(AdminClient::new).map_err(|error| error.to_string())
 }

@@ -18,6 +18,7 @@ pub mod stream;
 #[cfg(test)]
 mod test_fake;
 pub mod url;
+pub mod verify;
 
 pub use client::MetaClient;
 

@@ -1,4 +1,5 @@
-//! Invariants: what holds of every whole state, checked from scratch. For tests and fsck; reads everything.
+//! Invariants: what holds of every whole state, checked from scratch. For tests and query/verify; reads everything, and holds the
+//! inodes and entries of one volume in memory. A damaged state gives problems or an error, never a panic.
 
 use super::lock_invariants;
 use crate::store::codec::Record;
@@ -153,7 +154,7 @@ impl VolumeState {
         let mut names: BTreeMap<u64, u32> = BTreeMap::new();
         let mut subdirs: BTreeMap<u64, u32> = BTreeMap::new();
         let mut entries: BTreeMap<u64, u64> = BTreeMap::new();
-        for (parent, dentry) in self.dentries.clone() {
+        for (parent, dentry) in std::mem::take(&mut self.dentries) {
             let ino = dentry.ino;
             *names.entry(ino).or_default() += 1;
             *entries.entry(parent).or_default() += 1;
@@ -213,9 +214,10 @@ impl VolumeState {
 
     fn check_usage(&mut self) {
         let named = || self.inodes.values().filter(|inode| !inode.is_orphan());
-        let bytes: u64 = named().map(Inode::charge_bytes).sum();
-        let count = named().count() as u64 - 1;
-        let orphans = self.inodes.len() as u64 - 1 - count;
+        let bytes: u64 = named().map(Inode::charge_bytes).fold(0, u64::saturating_add);
+        // Without the root.
+        let count = (named().count() as u64).saturating_sub(1);
+        let orphans = (self.inodes.len() as u64).saturating_sub(1 + count);
         let deleted = self.deleted.len() as u64;
         let usage = self.usage;
         let counted = (usage.used_bytes, usage.used_inodes, usage.orphans, usage.deleted_slices);

@@ -23,6 +23,7 @@ mod read_slices;
 mod readdir;
 mod readlink;
 mod statfs;
+pub mod verify;
 mod volume;
 
 pub use background::{

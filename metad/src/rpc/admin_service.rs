@@ -1,10 +1,13 @@
-//! What an operator asks of one node: its status, and to hand over leadership. Called by tonic.
+//! What an operator asks of one node: its status, whether its state is sound, and to hand over leadership. Called by tonic.
 
 use crate::raft::channel::ClusterCell;
 use crate::raft::node::RaftNode;
 use crate::rpc::push::Hub;
+use crate::rpc::verify::Verifier;
 use holdfast_proto::pb::admin_server::Admin;
-use holdfast_proto::pb::{Member, NodeStatus, NodeStatusQuery, TransferLeaderReply, TransferLeaderRequest};
+use holdfast_proto::pb::{
+    Member, NodeStatus, NodeStatusQuery, TransferLeaderReply, TransferLeaderRequest, VerifyReply, VerifyRequest,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Request, Response, Status};
@@ -16,6 +19,7 @@ pub struct AdminService {
     pub cluster: ClusterCell,
     pub hub: Arc<Hub>,
     pub addr: String,
+    pub verifier: Verifier,
 }
 
 #[derive(Clone)]
@@ -49,6 +53,10 @@ impl AdminService {
 impl Admin for AdminServer {
     async fn status(&self, _: Request<NodeStatusQuery>) -> Result<Response<NodeStatus>, Status> {
         Ok(Response::new(self.0.status()))
+    }
+
+    async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<VerifyReply>, Status> {
+        self.0.verifier.verify(request.into_inner().at).await.map(Response::new)
     }
 
     async fn transfer_leader(

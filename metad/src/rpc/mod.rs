@@ -12,3 +12,4 @@ pub mod raft_service;
 pub mod read_gate;
 pub mod shape;
 pub mod status;
+pub mod verify;

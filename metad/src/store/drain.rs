@@ -1,4 +1,4 @@
-//! The drain: one generation of changes moves from memory into the image. Called by durable, in its background thread or for an export.
+//! The drain: one generation of changes moves from memory into the image. Called by durable, in its background thread or to hold a state still.
 //!
 //! Whatever the moment of a kill, the next start finds the image exactly at the generation's first or last index, never between:
 //! 1. all changes go into the journal, which is synced (journal.rs)                   kill before this: the image is untouched

@@ -4,10 +4,12 @@
 //!
 //! Raft's applied log id and membership are put into each batch by the caller (keys::raft_applied, keys::raft_membership), so that
 //! the image always carries those of the index it is at.
+//!
+//! A frozen generation is there only while somebody holds the gate: a drain under way, or `still`, for which a commit freezes at the
+//! very index that is asked for.
 
 use super::drain::{self, Failpoint};
 use super::image_dir::{ImageDir, SLICE_PAIRS, is_damage, mark_suspect};
-use super::keys::STATE_END;
 use super::memtable::{Layered, Memtable};
 use super::sled_image::SledImage;
 use super::{Batch, KvCommit, KvRead, StoreError, Visit};
@@ -17,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 #[derive(Clone, Debug)]
 pub struct DurableOptions {
@@ -60,6 +63,7 @@ struct Shared {
     signal: Mutex<Signal>,
     wake_drainer: Condvar,
     drained: Condvar,
+    froze: Condvar,
     poison: OnceLock<String>,
     failpoint: Failpoint,
 }
@@ -72,16 +76,35 @@ struct Signal {
 
 struct Layers {
     active: Memtable,
-    frozen: Option<Arc<Memtable>>,
+    frozen: Option<Arc<Generation>>,
     image: Arc<SledImage>,
     /// Log index of the newest batch.
+    index: u64,
+    /// The commit of this index, or of a later one, ends the active generation: somebody holds the gate and waits for it.
+    freeze_at: Option<u64>,
+}
+
+/// Changes on their way into the image, which is at `index` with them.
+struct Generation {
+    table: Memtable,
     index: u64,
 }
 
 impl Layers {
+    fn at(index: u64, image: Arc<SledImage>) -> Layers {
+        Layers { active: Memtable::default(), frozen: None, image, index, freeze_at: None }
+    }
+
+    /// Ends the active generation.
+    fn freeze(&mut self) -> Arc<Generation> {
+        self.freeze_at = None;
+        let generation = Arc::new(Generation { table: std::mem::take(&mut self.active), index: self.index });
+        self.frozen.insert(generation).clone()
+    }
+
     /// A key's value below the active changes.
     fn below(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        match self.frozen.as_ref().and_then(|frozen| frozen.changes().get(key)) {
+        match self.frozen.as_ref().and_then(|frozen| frozen.table.changes().get(key)) {
             Some(value) => Ok(value.clone()),
             None => self.image.get(key),
         }
@@ -97,7 +120,7 @@ impl DurableStore {
         let image_dir = ImageDir::open(dir, options.cache_bytes)?;
         let image = image_dir.image.clone();
         let index = image.index()?;
-        let layers = Layers { active: Memtable::default(), frozen: None, image, index };
+        let layers = Layers::at(index, image);
         let shared = Arc::new(Shared {
             dir: dir.to_path_buf(),
             failpoint: Failpoint::after(options.stop_after),
@@ -108,6 +131,7 @@ impl DurableStore {
             signal: Mutex::default(),
             wake_drainer: Condvar::new(),
             drained: Condvar::new(),
+            froze: Condvar::new(),
             poison: OnceLock::new(),
         });
         let background = shared.clone();
@@ -128,23 +152,23 @@ impl DurableStore {
     /// # Errors
     /// The disk failed; the store is poisoned.
     pub fn drain_now(&self) -> Result<(), StoreError> {
-        self.shared.check_poison()?;
         let gate = self.shared.gate.lock();
+        self.shared.check_poison()?;
         self.shared.drain_all(&gate)
     }
 
-    /// Visits the whole state at one log index in key order, and returns that index. Commits go on meanwhile, in memory; only the
-    /// draining stands still. `visit` may break off.
+    /// Shows `read` the whole state as it is at log index `at`; where that is past or does not come within `wait`, as it is then. The
+    /// state that is shown is the image, drained to that index for this: commits go on in memory, only draining stands still
+    /// until `read` returns.
     ///
     /// # Errors
     /// The disk failed; the store is poisoned.
-    pub fn export(&self, visit: &mut Visit<'_>) -> Result<u64, StoreError> {
-        self.shared.check_poison()?;
+    pub fn still<R>(&self, at: u64, wait: Duration, read: impl FnOnce(&dyn KvRead) -> R) -> Result<R, StoreError> {
         let gate = self.shared.gate.lock();
+        self.shared.check_poison()?;
+        self.shared.freeze_at(at, wait);
         self.shared.drain_all(&gate)?;
-        let index = self.image_index();
-        self.shared.poisoning(gate.image.scan(&[], &STATE_END, visit))?;
-        Ok(index)
+        Ok(read(&StillView { shared: &self.shared, image: &gate.image }))
     }
 }
 
@@ -178,9 +202,17 @@ impl KvCommit for DurableStore {
             }
         }
         layers.index = index;
+        let froze = layers.freeze_at.is_some_and(|at| at <= index);
+        if froze {
+            layers.freeze();
+        }
         let active_bytes = layers.active.bytes();
         let full = self.shared.is_full(&layers.active);
         drop(layers);
+        if froze {
+            let _signal = self.shared.signal.lock();
+            self.shared.froze.notify_all();
+        }
         if full {
             self.shared.want_drain(active_bytes)?;
         }
@@ -221,8 +253,8 @@ impl Shared {
         active.bytes() >= self.options.drain_bytes || active.len() >= self.options.drain_entries
     }
 
-    /// Wakes the drain, and waits for it only where far too much has gathered behind it. While an export holds the image, nothing
-    /// can be drained and memory is what gives.
+    /// Wakes the drain, and waits for it only where far too much has gathered behind it. While the image is held still, nothing can be
+    /// drained and memory is what gives.
     fn want_drain(&self, active_bytes: usize) -> Result<(), StoreError> {
         let mut signal = self.signal.lock();
         if !signal.wanted {
@@ -249,7 +281,7 @@ impl Shared {
             signal.wanted = false;
             drop(signal);
             let gate = self.gate.lock();
-            // An export may have drained meanwhile what this was asked for.
+            // `still` may have drained meanwhile what this was asked for.
             if self.poison.get().is_none()
                 && self.is_full(&self.layers.read().active)
                 && let Err(error) = self.drain_generation(&gate)
@@ -259,19 +291,41 @@ impl Shared {
         }
     }
 
+    /// Has the commit of index `at` end the active generation, and waits for it. In vain is no error.
+    fn freeze_at(&self, at: u64, wait: Duration) {
+        {
+            let mut layers = self.layers.write();
+            if layers.index >= at {
+                return;
+            }
+            layers.freeze_at = Some(at);
+        }
+        let deadline = Instant::now() + wait;
+        let mut signal = self.signal.lock();
+        while self.layers.read().frozen.is_none() {
+            if self.froze.wait_until(&mut signal, deadline).timed_out() {
+                break;
+            }
+        }
+        drop(signal);
+        self.layers.write().freeze_at = None;
+    }
+
     fn drain_all(&self, gate: &MutexGuard<'_, ImageDir>) -> Result<(), StoreError> {
         let idle = self.layers.read().index == self.image_index.load(Ordering::Acquire);
         if idle { Ok(()) } else { self.drain_generation(gate) }
     }
 
     fn drain_generation(&self, gate: &MutexGuard<'_, ImageDir>) -> Result<(), StoreError> {
-        let (generation, index) = {
+        let generation = {
             let mut layers = self.layers.write();
-            let generation = Arc::new(std::mem::take(&mut layers.active));
-            layers.frozen = Some(generation.clone());
-            (generation, layers.index)
+            match &layers.frozen {
+                Some(frozen) => frozen.clone(),
+                None => layers.freeze(),
+            }
         };
-        self.poisoning(drain::run(gate, index, &generation, &self.failpoint))?;
+        let index = generation.index;
+        self.poisoning(drain::run(gate, index, &generation.table, &self.failpoint))?;
         // Dropped after the lock: a generation is a large tree to free.
         let released = self.layers.write().frozen.take();
         self.image_index.store(index, Ordering::Release);
@@ -301,10 +355,7 @@ impl Shared {
         next.image.finish(index)?;
         next.make_current()?;
         let image = next.image.clone();
-        let old = std::mem::replace(
-            &mut *self.layers.write(),
-            Layers { active: Memtable::default(), frozen: None, image, index },
-        );
+        let old = std::mem::replace(&mut *self.layers.write(), Layers::at(index, image));
         self.image_index.store(index, Ordering::Release);
         drop(old);
         *gate = next;
@@ -323,7 +374,7 @@ impl DurableView<'_> {
         let image: &dyn KvRead = &*self.layers.image;
         let result = match &self.layers.frozen {
             Some(frozen) => {
-                let lower = Layered { upper: frozen.changes(), lower: image };
+                let lower = Layered { upper: frozen.table.changes(), lower: image };
                 read(&Layered { upper: self.layers.active.changes(), lower: &lower })
             }
             None => read(&Layered { upper: self.layers.active.changes(), lower: image }),
@@ -339,6 +390,22 @@ impl KvRead for DurableView<'_> {
 
     fn scan(&self, start: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
         self.with_layers(|layers| layers.scan(start, end, visit))
+    }
+}
+
+/// The image while the gate is held: exactly the state at its index.
+struct StillView<'a> {
+    shared: &'a Shared,
+    image: &'a SledImage,
+}
+
+impl KvRead for StillView<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.shared.poisoning(self.image.get(key))
+    }
+
+    fn scan(&self, start: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        self.shared.poisoning(self.image.scan(start, end, visit))
     }
 }
 

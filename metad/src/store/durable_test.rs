@@ -158,23 +158,70 @@ fn drains_go_on_in_the_background_and_reads_see_all_layers() {
     assert_eq!(store.image_index(), 60);
 }
 
+/// What `still` shows, at the index the image is at meanwhile.
+fn still(store: &DurableStore, at: u64, wait: Duration, mut during: impl FnMut(usize)) -> (u64, Pairs) {
+    let read = |view: &dyn KvRead| {
+        let mut pairs = Vec::new();
+        view.scan(&[], &[0xff; 8], &mut |key, value| {
+            during(pairs.len());
+            collect(&mut pairs)(key, value)
+        })
+        .expect("scans");
+        (store.image_index(), pairs)
+    };
+    store.still(at, wait, read).expect("holds still")
+}
+
 #[test]
-fn an_export_is_the_state_at_one_index_while_commits_go_on() {
+fn a_still_state_is_of_one_index_while_commits_go_on() {
     let temp = tempfile::tempdir().expect("makes");
     let store = DurableStore::open(&temp.path().join("image"), options(None)).expect("opens");
     commit(&store, 1, 0..3000).expect("commits");
     let expected = dump(&store);
-    let mut exported = Vec::new();
-    let index = store
-        .export(&mut |key, value| {
-            if exported.len() % 1000 == 0 {
-                commit(&store, 2 + exported.len() as u64, 0..50).expect("commits");
-            }
-            collect(&mut exported)(key, value)
-        })
-        .expect("exports");
-    assert_eq!((index, exported), (1, expected));
+    let shown = still(&store, 0, Duration::ZERO, |count| {
+        if count % 1000 == 0 {
+            commit(&store, 2 + count as u64, 0..50).expect("commits");
+        }
+    });
+    assert_eq!(shown, (1, expected));
     assert_ne!(dump(&store).len(), 0);
+}
+
+#[test]
+fn a_state_is_held_still_at_the_index_asked_for_while_commits_run_past_it() {
+    let temp = tempfile::tempdir().expect("makes");
+    let small = DurableOptions { drain_entries: 500, ..options(None) };
+    let store = DurableStore::open(&temp.path().join("image"), small).expect("opens");
+    let reference = DurableStore::open(&temp.path().join("reference"), options(None)).expect("opens");
+    (1..=40).for_each(|index| commit(&reference, index, 0..index as u32 * 50).expect("commits"));
+    let expected = dump(&reference);
+    commit(&store, 1, 0..50).expect("commits");
+    let shown = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| still(&store, 40, Duration::from_secs(60), |_| ()));
+        while store.shared.layers.read().freeze_at.is_none() {
+            std::thread::yield_now();
+        }
+        (2..=80).for_each(|index| commit(&store, index, 0..index as u32 * 50).expect("commits"));
+        asked.join().expect("shows")
+    });
+    assert_eq!(shown, (40, expected));
+    (41..=80).for_each(|index| commit(&reference, index, 0..index as u32 * 50).expect("commits"));
+    assert_eq!(dump(&store), dump(&reference));
+    store.drain_now().expect("drains");
+    assert_eq!((store.image_index(), dump(&store)), (80, dump(&reference)));
+}
+
+#[test]
+fn an_index_that_is_past_or_does_not_come_gives_the_newest_state() {
+    let temp = tempfile::tempdir().expect("makes");
+    let store = DurableStore::open(&temp.path().join("image"), options(None)).expect("opens");
+    commit(&store, 5, 0..100).expect("commits");
+    let newest = dump(&store);
+    assert_eq!(still(&store, 3, Duration::from_secs(60), |_| ()), (5, newest.clone()));
+    assert_eq!(still(&store, 6, Duration::from_millis(1), |_| ()), (5, newest));
+    // Nothing of that wait is left: later commits stay in one generation.
+    commit(&store, 6, 0..10).expect("commits");
+    assert!(store.shared.layers.read().frozen.is_none());
 }
 
 #[test]

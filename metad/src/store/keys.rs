@@ -36,31 +36,47 @@ use super::StoreError;
 use bytes::Bytes;
 use std::ops::Deref;
 
+macro_rules! kinds {
+    ($($name:ident = $byte:literal),* $(,)?) => {
+        $(pub const $name: u8 = $byte;)*
+
+        /// What a kind is called in reports; empty for one that is not known.
+        pub fn name(kind: u8) -> &'static str {
+            match kind {
+                $($byte => stringify!($name),)*
+                _ => "",
+            }
+        }
+    };
+}
+
 /// The kind byte of each key.
 pub mod kind {
-    pub const CLOCK: u8 = 0x01;
-    pub const COUNTERS: u8 = 0x02;
-    pub const VOLUME_NAME: u8 = 0x03;
-    pub const SESSION: u8 = 0x04;
-    pub const SESSION_INFO: u8 = 0x05;
-    pub const SESSION_UUID: u8 = 0x06;
-    pub const SLOT: u8 = 0x07;
-    pub const RAFT_APPLIED: u8 = 0x10;
-    pub const RAFT_MEMBERSHIP: u8 = 0x11;
-    pub const SETTINGS: u8 = 0x20;
-    pub const USAGE: u8 = 0x21;
-    pub const INODE: u8 = 0x22;
-    pub const DENTRY: u8 = 0x23;
-    pub const SLICE: u8 = 0x24;
-    pub const SYMLINK: u8 = 0x25;
-    pub const ORPHAN: u8 = 0x26;
-    pub const HOLD: u8 = 0x27;
-    pub const SESSION_HOLD: u8 = 0x28;
-    pub const DELETED: u8 = 0x29;
-    pub const XATTR: u8 = 0x2a;
-    pub const SLICE_REFS: u8 = 0x2d;
-    pub const LOCK: u8 = 0x2b;
-    pub const SESSION_LOCK: u8 = 0x2c;
+    kinds! {
+        CLOCK = 0x01,
+        COUNTERS = 0x02,
+        VOLUME_NAME = 0x03,
+        SESSION = 0x04,
+        SESSION_INFO = 0x05,
+        SESSION_UUID = 0x06,
+        SLOT = 0x07,
+        RAFT_APPLIED = 0x10,
+        RAFT_MEMBERSHIP = 0x11,
+        SETTINGS = 0x20,
+        USAGE = 0x21,
+        INODE = 0x22,
+        DENTRY = 0x23,
+        SLICE = 0x24,
+        SYMLINK = 0x25,
+        ORPHAN = 0x26,
+        HOLD = 0x27,
+        SESSION_HOLD = 0x28,
+        DELETED = 0x29,
+        XATTR = 0x2a,
+        LOCK = 0x2b,
+        SESSION_LOCK = 0x2c,
+        SLICE_REFS = 0x2d,
+    }
 }
 
 /// The cluster's own pseudo volume.

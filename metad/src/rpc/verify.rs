@@ -1,0 +1,96 @@
+//! Verification of this node's state on an operator's request: on a thread of its own and on a state that is held still, so that neither
+//! Raft nor any commit waits for it. One at a time. Called by admin_service.
+
+use crate::query;
+use crate::raft::node::RaftNode;
+use crate::raft::state_machine::applied_index;
+use crate::store::{KvRead, StoreError, Visit};
+use bytes::Bytes;
+use holdfast_proto::pb;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tonic::Status;
+
+/// How long the log index that is asked for may take to come. Draining stands still meanwhile.
+const AT_WAIT: Duration = Duration::from_secs(5);
+
+pub struct Verifier {
+    node: Arc<RaftNode>,
+    turn: Arc<Semaphore>,
+}
+
+impl Verifier {
+    pub fn new(node: Arc<RaftNode>) -> Verifier {
+        Verifier { node, turn: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Reads and checks the whole state. It is broken off when nobody waits for the reply any more.
+    ///
+    /// # Errors
+    /// ResourceExhausted while another one is under way; Internal where the store has failed.
+    pub async fn verify(&self, at: u64) -> Result<pb::VerifyReply, Status> {
+        let busy = |_| Status::resource_exhausted("a verification is under way on this node; try again later");
+        let turn = self.turn.clone().try_acquire_owned().map_err(busy)?;
+        let gone = Gone::default();
+        let (node, flag) = (self.node.clone(), gone.0.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            verify_now(&node, at, &flag)
+        });
+        let done = work.await.map_err(|error| Status::internal(format!("the verification ended: {error}")))?;
+        done.map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+fn verify_now(node: &RaftNode, at: u64, gone: &AtomicBool) -> Result<pb::VerifyReply, StoreError> {
+    let started = Instant::now();
+    let mut reply = node.store().still(at, AT_WAIT, |view| {
+        let view = Abandonable { view, gone };
+        let applied = applied_index(&view)?;
+        Ok::<_, StoreError>(pb::VerifyReply { applied, ..query::verify::verify(&view) })
+    })??;
+    reply.id = node.id;
+    reply.version = holdfast_proto::version::BUILD.to_owned();
+    let (applied, keys, problems) = (reply.applied, reply.keys, reply.problem_count);
+    let seconds = started.elapsed().as_secs_f64();
+    if gone.load(Ordering::Relaxed) {
+        tracing::info!(applied, "a verification was broken off");
+    } else if let Some(first) = reply.problems.first() {
+        tracing::error!(applied, keys, problems, seconds, first, "this node's state has problems");
+    } else {
+        tracing::info!(applied, keys, seconds, "verified this node's state");
+    }
+    Ok(reply)
+}
+
+/// Set when whoever asked has gone: with a connection, or with this node's end.
+#[derive(Default)]
+struct Gone(Arc<AtomicBool>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A view whose scans end early once nobody wants to know.
+struct Abandonable<'a> {
+    view: &'a dyn KvRead,
+    gone: &'a AtomicBool,
+}
+
+impl KvRead for Abandonable<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.view.get(key)
+    }
+
+    fn scan(&self, start: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        self.view.scan(start, end, &mut |key, value| match self.gone.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => visit(key, value),
+        })
+    }
+}
