@@ -6,6 +6,7 @@ use holdfast_tests::files::files_below;
 use holdfast_tests::locker::{Locker, flock};
 use holdfast_tests::mount::Mount;
 use holdfast_tests::process::{self, apart};
+use holdfast_tests::verify::kinds;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -101,6 +102,12 @@ fn a_silent_client_loses_its_session_and_a_dead_ones_open_files_are_freed() {
     assert_eq!(std::fs::read(alive.path("again")).unwrap(), b"again");
     assert!(stopped.log_text().contains("locks were lost"), "the log says what happened:\n{}", stopped.log_text());
     assert_eq!(mountpoints(&cluster, &meta).len(), 2);
+    let left = || kinds(&cluster.verify()[0]);
+    let of_open_files = ["ORPHAN", "HOLD", "SESSION_HOLD", "DELETED", "SLICE_REFS"];
+    process::wait_for("nothing to be left of the dead client's files", || {
+        of_open_files.iter().all(|kind| !left().contains_key(*kind)).then_some(())
+    });
+    assert_eq!(left()["SESSION"], 2);
 }
 
 fn object_bytes(dir: &Path) -> u64 {
