@@ -61,6 +61,8 @@ if mounted; then
   passed=$((passed + $(grep -c '^realwork: .* ok' target/test-log/realwork)))
   failed=$((failed + $(grep -c '^realwork: .* FAILED' target/test-log/realwork)))
 fi
+states_are_sound() (. "$demo/env" && holdfast cluster verify)
+check "the nodes' states are sound and equal" states_are_sound
 check "make demo-stop ends with 0" make demo-stop
 check "make demo-stop leaves nothing behind" nothing_left
 

@@ -3,14 +3,17 @@
 
 use holdfast_tests::fs::{Fs, Stat, User};
 
-/// Runs each function twice, on a tree of its own.
+/// Runs each function twice, on a tree of its own. What the nodes keep is sound afterwards.
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         mod state_machine {
             $(#[test] fn $name() { super::$name(&holdfast_tests::fs::local::fresh_fs()); })*
         }
         mod mount {
-            $(#[test] fn $name() { super::$name(&holdfast_tests::shared::fresh_fs()); })*
+            $(#[test] fn $name() {
+                super::$name(&holdfast_tests::shared::fresh_fs());
+                holdfast_tests::shared::check_invariants();
+            })*
         }
     };
 }

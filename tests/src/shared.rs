@@ -1,13 +1,14 @@
 //! One cluster and one mount a test binary, so that CI stays quick; each test works in a directory of its own. Tests that kill
 //! or fill things make their own cluster instead. Verified and cleaned at exit by process.rs.
 
+use crate::admin::{self, runtime};
 use crate::cluster::{Cluster, Shape};
 use crate::fs::mount_fs::MountFs;
 use crate::mount::Mount;
 use crate::process;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 /// Name of the shared volume.
 pub const VOLUME: &str = "shared";
@@ -30,6 +31,15 @@ pub fn cluster() -> &'static Cluster {
 
 fn verify() -> Result<(), String> {
     cluster().try_verify().map(drop)
+}
+
+/// Holds the state of one node, each time another, against the invariants: for the end of a test. Others may be at work.
+pub fn check_invariants() {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let addr = cluster().nodes[number() as usize % cluster().nodes.len()].addr();
+    let reply = runtime().block_on(admin::verify(&addr, 0)).expect("a node verifies its state");
+    assert!(reply.problems.is_empty(), "metad {}: {}", reply.id, reply.problems.join("\n"));
 }
 
 /// META of the shared volume.

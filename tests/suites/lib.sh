@@ -30,8 +30,9 @@ check() {
   fi
 }
 
-# The last line of every suite.
+# The last line of every suite. What the nodes keep must be sound and equal after all of it.
 finish() {
+  check "the nodes' states are sound and equal" cluster_verified
   printf '%d passed, %d failed\n' "$passed" "$failed"
   [ "$failed" = 0 ]
 }
@@ -58,6 +59,8 @@ second_mount() {
   mkdir -p "$mnt2"
   (. "$DEMO_DIR/env" && holdfast mount "$HOLDFAST_META" "$mnt2" -d --log "$work/mount2.log") || die "the second mount does not start"
 }
+
+cluster_verified() (. "$DEMO_DIR/env" && holdfast cluster verify)
 
 cluster_stop() {
   killer_stop
