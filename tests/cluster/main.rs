@@ -8,6 +8,7 @@ mod clones;
 mod exactly_once;
 mod failover;
 mod fstab;
+mod large_directory;
 mod locks;
 mod mount_options;
 mod restart;

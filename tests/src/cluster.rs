@@ -104,6 +104,12 @@ impl Cluster {
         self.nodes.iter().map(|node| node.id).collect()
     }
 
+    /// The process of a node, while it runs.
+    pub fn pid(&self, id: u64) -> Option<u32> {
+        let process = self.node(id).process.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        process.as_ref().map(Child::id)
+    }
+
     pub fn node(&self, id: u64) -> &Node {
         &self.nodes[(id - 1) as usize]
     }

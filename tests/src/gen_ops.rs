@@ -1,7 +1,8 @@
 //! A seeded generator of operations over a small tree, so that names meet each other often; and what the model test compares.
 //! Called by the model test. The same seed gives the same operations.
 
-use crate::fs::{Fs, Kind, Result, SetTime, Stat};
+use crate::fs::{Fs, Kind, Lock, LockMode, Result, SetTime, Stat};
+use crate::model::locks;
 use crate::model::tree::UNKNOWN_TIME;
 use crate::model::xattrs::{self, SmallAcl};
 use rand::rngs::StdRng;
@@ -10,6 +11,9 @@ use std::fmt::Debug;
 
 /// Dangles for everybody, so that all implementations refuse a path through it alike.
 pub const NOWHERE: &str = "/nonexistent-for-the-model-test/x";
+
+/// Owners of locks on one mount.
+const LOCK_OWNERS: u64 = 3;
 
 /// One operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +39,17 @@ pub enum Step {
     Readdir(String),
     SetXattr { path: String, name: &'static str, value: Vec<u8>, flags: u32 },
     RemoveXattr { path: String, name: &'static str },
+    Lock { owner: u64, path: String, lock: Lock },
+}
+
+impl Step {
+    /// The same on another mount, whose owners of locks are others.
+    pub fn by_actor(mut self, actor: u64) -> Step {
+        if let Step::Lock { owner, .. } = &mut self {
+            *owner += actor * LOCK_OWNERS;
+        }
+        self
+    }
 }
 
 /// An endless stream of steps.
@@ -119,6 +134,14 @@ impl Steps {
         }
     }
 
+    fn lock_step(&mut self, path: String) -> Step {
+        let first = self.random.random_range(0..locks::BYTES_MAX);
+        let last = self.random.random_range(first..locks::BYTES_MAX);
+        let modes = [LockMode::Shared, LockMode::Exclusive, LockMode::Unlock];
+        let mode = modes[self.random.random_range(0..3)];
+        Step::Lock { owner: self.random.random_range(0..LOCK_OWNERS), path, lock: Lock { mode, first, last } }
+    }
+
     fn attribute_step(&mut self) -> Step {
         let path = self.path();
         match self.random.random_range(0..6) {
@@ -140,7 +163,7 @@ impl Iterator for Steps {
 
     fn next(&mut self) -> Option<Step> {
         let path = self.path();
-        Some(match self.random.random_range(0..100) {
+        Some(match self.random.random_range(0..104) {
             0..14 => Step::Create { path, mode: self.mode() & 0o777, exclusive: self.random.random() },
             14..26 => Step::Mkdir { path, mode: self.mode() & 0o1777 },
             26..29 => Step::Mkfifo { path, mode: self.mode() & 0o777 },
@@ -156,6 +179,7 @@ impl Iterator for Steps {
             68..78 => self.attribute_step(),
             78..95 => self.data_step(),
             95..97 => Step::Open(path),
+            97..101 => self.lock_step(path),
             _ => Step::Readdir(path),
         })
     }
@@ -191,6 +215,7 @@ pub fn run(fs: &dyn Fs, step: &Step) -> Said {
         Step::CopyFileRange { from, at, to, to_at, len } => said(fs.copy_file_range((from, *at), (to, *to_at), *len)),
         Step::Readdir(path) => said(fs.readdir(path)),
         Step::SetXattr { path, name, value, flags } => said(fs.set_xattr(path, name, value, *flags)),
+        Step::Lock { owner, path, lock } => said(fs.lock(*owner, path, *lock)),
         Step::RemoveXattr { path, name } => said(fs.remove_xattr(path, name)),
     }
 }
@@ -205,6 +230,8 @@ pub fn leaves_the_filesystem(model: &dyn Fs, step: &Step) -> bool {
         Step::Create { path, .. } | Step::Open(path) | Step::Truncate { path, .. } => vec![path],
         Step::Write { path, .. } | Step::Read { path, .. } | Step::Fallocate { path, .. } => vec![path],
         Step::CopyFileRange { from, to, .. } => vec![from, to],
+        // What is no file is locked by the kernel alone.
+        Step::Lock { path, .. } => return !model.stat(path).is_ok_and(|stat| stat.kind == Kind::File),
         _ => return false,
     };
     let is_ours = |kind| matches!(kind, Kind::File | Kind::Dir | Kind::Symlink);

@@ -52,6 +52,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// How long an unmount may take to tell of reads.
+const ATIMES_AT_END: Duration = Duration::from_secs(5);
+
 /// What a mount may decide.
 #[derive(Clone, Debug)]
 pub struct VfsConfig {
@@ -146,7 +149,10 @@ impl<M: MetaApi> Vfs<M> {
             self.data.release(handle.file.clone()).await;
             self.closed(handle.ino);
         }
-        atimes::tell(self).await;
+        // Not worth to wait for a cluster that is away.
+        if tokio::time::timeout(ATIMES_AT_END, atimes::tell(self)).await.is_err() {
+            tracing::debug!("access times were not told");
+        }
         clean
     }
 

@@ -69,7 +69,14 @@ impl<M: MetaApi> Vfs<M> {
         if wanted == 0 || self.room.take(wanted, Instant::now()).is_some() {
             return Ok(len);
         }
-        let said = self.meta.query(&own_creds(), pb::StatfsQuery {}).await?.reply;
+        let said = match self.meta.query(&own_creds(), pb::StatfsQuery {}).await {
+            Ok(answer) => answer.reply,
+            // Nobody to ask: the data waits here, and its commit will be asked.
+            Err(error) => {
+                tracing::debug!(%error, "how much room there is could not be asked");
+                return Ok(len);
+            }
+        };
         self.room.renew(&said, self.data.uncommitted_growth(), Instant::now());
         let missing = wanted - self.room.take_some(wanted);
         match len.checked_sub(missing) {

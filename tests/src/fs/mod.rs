@@ -48,6 +48,21 @@ pub enum SetTime {
     To(Time),
 }
 
+/// A lock of the bytes `first` to `last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lock {
+    pub mode: LockMode,
+    pub first: u64,
+    pub last: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    Shared,
+    Exclusive,
+    Unlock,
+}
+
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
@@ -110,6 +125,8 @@ pub trait Fs {
     fn copy_file_range(&self, from: (&str, u64), to: (&str, u64), len: u64) -> Result<u64>;
     /// Opens, lseek(2) with SEEK_DATA or SEEK_HOLE, closes.
     fn seek(&self, path: &str, offset: u64, whence: i32) -> Result<u64>;
+    /// F_OFD_SETLK by an open file description of `owner`'s own, which first gives up what it has of another file.
+    fn lock(&self, owner: u64, path: &str, lock: Lock) -> Result<()>;
     /// Names and kinds, sorted by name, without "." and "..".
     fn readdir(&self, path: &str) -> Result<Vec<(String, Kind)>>;
     /// Number of inodes in use.

@@ -1,19 +1,25 @@
 //! Fs over a real directory, by system calls. Other users are played by a thread that changes its own ids: the raw system
 //! calls are per thread, unlike the ones of the C library.
 
-use super::{Fs, Kind, Result, SetTime, Stat, User};
+use super::{Fs, Kind, Lock, LockMode, Result, SetTime, Stat, User};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::CString;
+use std::fs::File;
 use std::io::{Error, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 /// A directory that plays the root.
 #[derive(Clone, Debug)]
 pub struct MountFs {
     root: PathBuf,
     user: Option<User>,
+    /// Open file descriptions that hold locks, by owner.
+    locked: Arc<Mutex<BTreeMap<u64, File>>>,
 }
 
 impl MountFs {
@@ -21,7 +27,7 @@ impl MountFs {
         // Modes are to arrive as they were given, as they do on the state machine. For the whole process, and harmless.
         // SAFETY: umask(2) touches no memory.
         unsafe { libc::umask(0) };
-        MountFs { root: root.to_path_buf(), user: None }
+        MountFs { root: root.to_path_buf(), user: None, locked: Arc::default() }
     }
 
     pub fn path(&self, path: &str) -> PathBuf {
@@ -83,6 +89,22 @@ fn become_user(user: &User) -> std::io::Result<()> {
     }
 }
 
+fn set_lock(file: &File, lock: Lock) -> std::io::Result<()> {
+    let kind = match lock.mode {
+        LockMode::Shared => libc::F_RDLCK,
+        LockMode::Exclusive => libc::F_WRLCK,
+        LockMode::Unlock => libc::F_UNLCK,
+    };
+    // SAFETY: a struct of plain integers.
+    let mut asked: libc::flock = unsafe { std::mem::zeroed() };
+    asked.l_type = kind as i16;
+    asked.l_whence = libc::SEEK_SET as i16;
+    asked.l_start = lock.first as i64;
+    asked.l_len = if lock.last == i64::MAX as u64 { 0 } else { (lock.last - lock.first + 1) as i64 };
+    // SAFETY: an open descriptor, and a struct that outlives the call.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &asked) }.into())
+}
+
 fn kind_of(file_type: std::fs::FileType) -> Kind {
     match file_type {
         kind if kind.is_dir() => Kind::Dir,
@@ -112,7 +134,7 @@ fn options() -> std::fs::OpenOptions {
 
 impl Fs for MountFs {
     fn by(&self, user: &User) -> Box<dyn Fs + '_> {
-        Box::new(MountFs { root: self.root.clone(), user: Some(user.clone()) })
+        Box::new(MountFs { root: self.root.clone(), user: Some(user.clone()), locked: Arc::default() })
     }
 
     fn create(&self, path: &str, mode: u32, exclusive: bool) -> Result<()> {
@@ -327,6 +349,25 @@ impl Fs for MountFs {
             // SAFETY: an open descriptor and integers.
             let found = unsafe { libc::lseek(file.as_raw_fd(), offset as i64, whence) };
             check(found).map(|()| found as u64)
+        })
+    }
+
+    fn lock(&self, owner: u64, path: &str, lock: Lock) -> Result<()> {
+        let path = self.path(path);
+        self.act(|| {
+            let mut locked = self.locked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let found = path.symlink_metadata()?.ino();
+            if let Some(file) = locked.get(&owner)
+                && file.metadata()?.ino() != found
+            {
+                // A close is told to other mounts a moment later; an unlock is over when it returns.
+                set_lock(file, Lock { mode: LockMode::Unlock, first: 0, last: i64::MAX as u64 })?;
+                locked.remove(&owner);
+            }
+            if let Entry::Vacant(place) = locked.entry(owner) {
+                place.insert(options().read(true).write(true).open(&path)?);
+            }
+            set_lock(&locked[&owner], lock)
         })
     }
 

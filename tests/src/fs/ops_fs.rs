@@ -1,13 +1,15 @@
 //! Fs over bare metadata operations: walks paths as the kernel does, and sends the same messages a mount sends. Over
 //! `LocalMeta` it is the state machine with nothing around it; file data goes through the client's data path.
 
-use super::{Fs, Kind, Result, SetTime, Stat, Time, User, split};
+use super::{Fs, Kind, Lock, LockMode, Result, SetTime, Stat, Time, User, split};
 use crate::admin::runtime;
 use bytes::Bytes;
 use holdfast::data::Data;
 use holdfast::error::ClientError;
 use holdfast::meta::MetaApi;
 use holdfast_proto::{Ask, Op, ROOT_INO, pb};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One volume's tree, or a directory of it.
@@ -16,6 +18,8 @@ pub struct OpsFs<M: MetaApi> {
     data: Arc<Data<M>>,
     root: u64,
     user: User,
+    /// Which inode each owner of locks has locked.
+    locked: RefCell<BTreeMap<u64, u64>>,
 }
 
 fn errno(error: ClientError) -> i32 {
@@ -69,13 +73,19 @@ fn time_arg(time: SetTime) -> Option<pb::SetTime> {
 
 impl<M: MetaApi> OpsFs<M> {
     pub fn new(meta: Arc<M>, data: Arc<Data<M>>) -> OpsFs<M> {
-        OpsFs { meta, data, root: ROOT_INO, user: User::root() }
+        OpsFs { meta, data, root: ROOT_INO, user: User::root(), locked: RefCell::default() }
     }
 
     /// The tree below a directory.
     pub fn below(&self, path: &str) -> OpsFs<M> {
         let attr = self.walk(path).expect("the directory exists");
-        OpsFs { meta: self.meta.clone(), data: self.data.clone(), root: attr.ino, user: self.user.clone() }
+        OpsFs {
+            meta: self.meta.clone(),
+            data: self.data.clone(),
+            root: attr.ino,
+            user: self.user.clone(),
+            locked: RefCell::default(),
+        }
     }
 
     /// Sends one mutation as this view's user.
@@ -148,7 +158,13 @@ fn directory(attr: &pb::Attr) -> Result<u64> {
 
 impl<M: MetaApi> Fs for OpsFs<M> {
     fn by(&self, user: &User) -> Box<dyn Fs + '_> {
-        Box::new(OpsFs { meta: self.meta.clone(), data: self.data.clone(), root: self.root, user: user.clone() })
+        Box::new(OpsFs {
+            meta: self.meta.clone(),
+            data: self.data.clone(),
+            root: self.root,
+            user: user.clone(),
+            locked: RefCell::default(),
+        })
     }
 
     fn create(&self, path: &str, mode: u32, exclusive: bool) -> Result<()> {
@@ -333,6 +349,23 @@ impl<M: MetaApi> Fs for OpsFs<M> {
             reply = self.query(pb::LseekQuery { ino, offset: reply.offset, hole })?;
         }
         Ok(reply.offset)
+    }
+
+    fn lock(&self, owner: u64, path: &str, lock: Lock) -> Result<()> {
+        let ino = self.opened(path, true)?.ino;
+        let before = self.locked.borrow_mut().insert(owner, ino).filter(|before| *before != ino);
+        if let Some(ino) = before {
+            self.mutate(pb::DropLocksOp { ino, owners: vec![owner] })?;
+        }
+        let mode = match lock.mode {
+            LockMode::Shared => pb::LockMode::Shared,
+            LockMode::Exclusive => pb::LockMode::Exclusive,
+            LockMode::Unlock => pb::LockMode::Unlock,
+        };
+        let range = Some(pb::LockRange { first: lock.first, last: lock.last });
+        let kind = pb::LockKind::Range.into();
+        let op = pb::SetLockOp { ino, owner, kind, mode: mode.into(), range, pid: 1, wait: 0, no_deadlock: true };
+        self.mutate(op).map(|_| ())
     }
 
     fn readdir(&self, path: &str) -> Result<Vec<(String, Kind)>> {

@@ -2,7 +2,7 @@
 
 use super::tree::{Model, inode};
 use super::xattrs::{ACCESS, DEFAULT, SmallAcl};
-use crate::fs::{Fs, Kind, Result, SetTime, Stat, Time, User};
+use crate::fs::{Fs, Kind, Lock, Result, SetTime, Stat, Time, User};
 
 impl Fs for Model {
     fn by(&self, _user: &User) -> Box<dyn Fs + '_> {
@@ -246,6 +246,12 @@ impl Fs for Model {
         let ino = tree.walk(path)?;
         let node = tree.edit(ino);
         node.xattrs.remove(node.kind, name)
+    }
+
+    fn lock(&self, owner: u64, path: &str, lock: Lock) -> Result<()> {
+        let mut tree = self.0.borrow_mut();
+        let ino = tree.opened(path, true)?;
+        tree.locks.set(owner, ino, lock)
     }
 
     fn readdir(&self, path: &str) -> Result<Vec<(String, Kind)>> {

@@ -2,6 +2,7 @@
 //! can hold it against a real one, call by call. Links are taken to dangle: a path through one is ENOENT.
 
 use super::bytes::SparseBytes;
+use super::locks::Locks;
 use super::xattrs::Xattrs;
 use crate::fs::{Kind, Result, Stat, Time, split};
 use std::cell::RefCell;
@@ -36,6 +37,7 @@ pub(super) struct Inode {
 pub(super) struct Tree {
     pub(super) inodes: BTreeMap<u64, Inode>,
     pub(super) next: u64,
+    pub(super) locks: Locks,
 }
 
 /// The reference filesystem.
@@ -257,6 +259,6 @@ impl Default for Model {
     fn default() -> Self {
         let mut root = inode(Kind::Dir, 0o755);
         root.parent = ROOT;
-        Model(RefCell::new(Tree { inodes: BTreeMap::from([(ROOT, root)]), next: ROOT + 1 }))
+        Model(RefCell::new(Tree { inodes: BTreeMap::from([(ROOT, root)]), next: ROOT + 1, locks: Locks::default() }))
     }
 }
