@@ -139,6 +139,7 @@ pub async fn run(config: Config) -> Result<(), MetadError> {
     }
     tracing::info!(id = config.id, listen = config.listen, "ready");
     notify(&[NotifyState::Ready]);
+    tasks.spawn(feed_watchdog(node));
     let end = wait_for_end(&fatal).await;
     notify(&[NotifyState::Stopping]);
     stop(raft, parts, tasks, end.is_ok()).await;
@@ -190,8 +191,7 @@ impl Parts {
         tasks.spawn(proposer.clone().sweep());
         tasks.spawn(leader_watch::run(node.clone(), hub.clone()));
         tasks.spawn(session_reaper::run(node.clone(), hub.clone(), proposer.clone()));
-        tasks.spawn(OrphanReclaim { node: node.clone(), hub, proposer }.run());
-        tasks.spawn(feed_watchdog(node));
+        tasks.spawn(OrphanReclaim { node, hub, proposer }.run());
     }
 }
 

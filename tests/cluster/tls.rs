@@ -89,7 +89,7 @@ fn with_certificates_everything_works_and_without_one_nothing() {
     );
     holdfast(&dir, Some("client"), &["umount", &mount_point]).ok("umount");
     // The harness has no certificate: what it does at the end of other tests is done here.
-    cluster.holdfast(&["cluster", "verify", &meta]).refused(1, "does it want tls");
+    cluster.holdfast(&["cluster", "verify", &meta]).refused(1, "no metadata node");
     let verified = holdfast(&dir, Some("client"), &["cluster", "verify", &meta]).ok("verify with a certificate");
     assert!(verified.stdout.contains("sound, and equal at log index"), "{}", verified.stdout);
 }

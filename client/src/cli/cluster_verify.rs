@@ -11,7 +11,7 @@ use std::time::Duration;
 const EXAMPLE: &str = "\
 Each node reads its whole state, holds it against the invariants (links, sizes, usage, names, slices, references, locks) and digests
 it; nodes at one log index must have one digest. Nobody waits for it, but it reads all metadata and takes memory for all inodes of
-a volume (some 500 bytes each), so do it at a quiet hour. Nodes of different versions may differ without harm.
+a volume (up to 1 KB each), so do it at a quiet hour. Nodes of different versions may differ without harm.
 
 Example:
   $ holdfast cluster verify holdfast://10.0.0.1:9400,10.0.0.2:9400,10.0.0.3:9400

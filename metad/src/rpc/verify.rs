@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tonic::Status;
 
 /// How long the log index that is asked for may take to come. Draining stands still meanwhile.
-const AT_WAIT: Duration = Duration::from_secs(5);
+const AT_WAIT: Duration = Duration::from_secs(2);
 
 pub struct Verifier {
     node: Arc<RaftNode>,
