@@ -2,6 +2,7 @@
 //! of one that is down. That the harness does the same at the end of every test is tested here too.
 
 use crate::one_at_a_time;
+use holdfast_tests::admin;
 use holdfast_tests::cluster::{Cluster, Shape};
 use holdfast_tests::mount::Mount;
 use holdfast_tests::process::{self, apart};
@@ -39,6 +40,21 @@ fn a_cluster_is_found_sound_and_equal_also_with_a_node_down() {
     let said = cluster.holdfast(&["cluster", "verify", &meta]).ok("verify with a node down").stdout;
     assert!(said.contains(&format!("not reachable: {}", cluster.node(away).addr())), "{said}");
     assert_eq!(cluster.verify().len(), 2);
+}
+
+#[test]
+fn a_node_does_one_verification_at_a_time_and_says_so() {
+    let cluster = Cluster::start_as(Shape { node_count: 1, ..quick() });
+    let addr = cluster.node(1).addr();
+    // An index that does not come is waited for, which keeps the first one busy; then the state is shown as it is.
+    let never = 1 << 40;
+    let both = futures::future::join(admin::verify(&addr, never), admin::verify(&addr, never));
+    let (one, two) = admin::runtime().block_on(both);
+    let (done, refused) = if one.is_ok() { (one, two) } else { (two, one) };
+    assert!(done.expect("the first one ends").applied < never);
+    let refused = refused.expect_err("the other one is refused");
+    assert!(refused.contains("a verification is under way on this node"), "{refused}");
+    cluster.verify();
 }
 
 #[test]

@@ -94,3 +94,32 @@ impl KvRead for Abandonable<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::mem_store::MemStore;
+    use crate::store::{Batch, KvCommit};
+
+    #[test]
+    fn a_scan_ends_where_whoever_asked_has_gone() {
+        let store = MemStore::default();
+        let pair = |n: u8| (Bytes::from(vec![n]), Some(Bytes::from_static(b"x")));
+        store.commit(1, Batch((0..10).map(pair).collect())).expect("commits");
+        let asked = Gone::default();
+        let flag = asked.0.clone();
+        let (mut asked, mut seen_count) = (Some(asked), 0);
+        store.view(|view| {
+            let view = Abandonable { view, gone: &flag };
+            let visit = &mut |_: &[u8], _: &[u8]| {
+                seen_count += 1;
+                if seen_count == 3 {
+                    asked.take();
+                }
+                ControlFlow::Continue(())
+            };
+            view.scan(&[], &[0xff], visit).expect("scans");
+        });
+        assert_eq!(seen_count, 3);
+    }
+}
