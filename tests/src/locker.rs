@@ -166,6 +166,11 @@ impl Holder {
             let hold = move || {
                 // SAFETY: takes no pointers. The thread that forks lives as long as the child.
                 unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+                // What a shell starts in the background ignores Ctrl-C, and so do its children.
+                for number in [libc::SIGINT, libc::SIGTERM] {
+                    // SAFETY: takes no pointers.
+                    unsafe { libc::signal(number, libc::SIG_DFL) };
+                }
                 let file = open(&path);
                 says.write_all(&std::process::id().to_ne_bytes())?;
                 let locked = match kind {
