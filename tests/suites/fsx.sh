@@ -26,9 +26,9 @@ sendfile = 1
 posix_fadvise = 1
 fsync = 0.1
 fdatasync = 0.1
-posix_fallocate = 0.5
-punch_hole = 1
-copy_file_range = 1
+posix_fallocate = 0.2
+punch_hole = 0.3
+copy_file_range = 0.3
 END
 }
 
