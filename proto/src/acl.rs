@@ -3,6 +3,7 @@
 
 use crate::FsErrno;
 use crate::pb::Creds;
+use crate::xattr::mark;
 
 /// Linux's one version of the encoding.
 const VERSION: u32 = 2;
@@ -12,6 +13,12 @@ const ENTRY_BYTES: usize = 8;
 const NO_ID: u32 = u32::MAX;
 /// Longest encoding, bytes: the kernel reads no more than a page of an ACL through FUSE.
 pub const ACL_BYTES_MAX: usize = 4096;
+
+/// Whether the check of a permission looks at the ACL of an inode with this mode and these marks. As Linux has it, not where
+/// the mask allows nothing; and root is not checked.
+pub fn is_asked(uid: u32, mode: u32, marks: u32) -> bool {
+    uid != 0 && mode & 0o070 != 0 && marks & mark::ACL_ACCESS != 0
+}
 
 /// Whom an entry is about, in the order in which an ACL has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

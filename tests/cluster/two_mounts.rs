@@ -5,15 +5,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// A fresh directory as both mounts see it.
-fn both() -> (PathBuf, PathBuf) {
-    let name = shared::fresh_name();
-    (shared::mount().path(&name), shared::second_mount().path(&name))
-}
-
 #[test]
 fn what_was_closed_here_is_read_by_an_open_there() {
-    let (here, there) = both();
+    let (here, there) = shared::fresh_dir_on_both();
     for round in 0..40_usize {
         let content = vec![round as u8; 1 + round * 10_007];
         let (writer, reader) = if round % 2 == 0 { (&here, &there) } else { (&there, &here) };
@@ -24,7 +18,7 @@ fn what_was_closed_here_is_read_by_an_open_there() {
 
 #[test]
 fn an_overwrite_in_place_is_read_by_the_next_open_there() {
-    let (here, there) = both();
+    let (here, there) = shared::fresh_dir_on_both();
     fs::write(here.join("f"), vec![0; 300_000]).unwrap();
     for round in 1..=20_u8 {
         assert_eq!(fs::read(there.join("f")).unwrap()[150_000], round - 1);
@@ -38,7 +32,7 @@ fn an_overwrite_in_place_is_read_by_the_next_open_there() {
 
 #[test]
 fn names_come_and_go_at_once() {
-    let (here, there) = both();
+    let (here, there) = shared::fresh_dir_on_both();
     for round in 0..60 {
         let name = format!("f{round}");
         assert!(!there.join(&name).exists());
@@ -53,7 +47,7 @@ fn names_come_and_go_at_once() {
 
 #[test]
 fn directories_and_listings_agree_at_once() {
-    let (here, there) = both();
+    let (here, there) = shared::fresh_dir_on_both();
     for round in 0..20 {
         fs::create_dir(here.join(format!("d{round}"))).unwrap();
         fs::write(there.join(format!("d{round}/f")), b"x").unwrap();
@@ -66,7 +60,7 @@ fn directories_and_listings_agree_at_once() {
 #[test]
 fn attributes_agree_at_once() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    let (here, there) = both();
+    let (here, there) = shared::fresh_dir_on_both();
     fs::write(here.join("f"), b"12345").unwrap();
     for mode in [0o600, 0o644, 0o755, 0o4711] {
         fs::set_permissions(here.join("f"), PermissionsExt::from_mode(mode)).unwrap();
@@ -80,7 +74,7 @@ fn attributes_agree_at_once() {
 
 #[test]
 fn exclusive_creation_has_one_winner() {
-    let (here, there) = both();
+    let (here, there) = shared::fresh_dir_on_both();
     for round in 0..30 {
         let attempt =
             |dir: PathBuf| move || File::options().write(true).create_new(true).open(dir.join(format!("x{round}")));
@@ -94,7 +88,7 @@ fn exclusive_creation_has_one_winner() {
 
 #[test]
 fn truncation_there_is_seen_by_a_new_open_here() {
-    let (here, there) = both();
+    let (here, there) = shared::fresh_dir_on_both();
     fs::write(here.join("f"), vec![1; 100_000]).unwrap();
     assert_eq!(fs::read(here.join("f")).unwrap().len(), 100_000);
     File::options().write(true).truncate(true).open(there.join("f")).unwrap().write_all(b"short").unwrap();
@@ -103,7 +97,7 @@ fn truncation_there_is_seen_by_a_new_open_here() {
 
 #[test]
 fn a_file_replaced_there_is_the_new_one_here() {
-    let (here, there) = both();
+    let (here, there) = shared::fresh_dir_on_both();
     for round in 0..30 {
         fs::write(there.join("new"), format!("version {round}")).unwrap();
         fs::rename(there.join("new"), there.join("f")).unwrap();

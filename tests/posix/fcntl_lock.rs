@@ -1,26 +1,11 @@
 //! Byte ranges of fcntl(2), of processes and of open file descriptions, on one mount and on two. A party is a thread with descriptors of
 //! its own, which the kernel takes for a process.
 
-use holdfast_tests::locker::{Locker, get, open, set};
-use holdfast_tests::shared;
+use holdfast_tests::locker::{Locker, file, get, open, set, three};
 use libc::{F_GETLK, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_RDLCK, F_SETLK, F_UNLCK, F_WRLCK};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const HELD: Result<(), i32> = Err(libc::EAGAIN);
-
-/// A new file, as both mounts see it.
-fn file() -> (PathBuf, PathBuf) {
-    let name = shared::fresh_name();
-    let (here, there) = (shared::mount().path(&name).join("f"), shared::second_mount().path(&name).join("f"));
-    std::fs::write(&here, b"content").unwrap();
-    (here, there)
-}
-
-/// Two of one mount, and one of another.
-fn three() -> [Locker; 3] {
-    let (here, there) = file();
-    [Locker::new(&[&here]), Locker::new(&[&here]), Locker::new(&[&there])]
-}
 
 #[test]
 fn ranges_exclude_others_where_they_overlap() {

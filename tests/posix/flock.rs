@@ -1,27 +1,11 @@
 //! flock(2), among processes of one mount and of two. Each party is a thread with descriptors of its own.
 
-use holdfast_tests::locker::{Holder, Kind, Locker, flock, open};
-use holdfast_tests::shared;
+use holdfast_tests::locker::{Holder, Kind, Locker, file, flock, open, three};
 use libc::{LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN};
-use std::path::PathBuf;
 
 const TRY_EX: i32 = LOCK_EX | LOCK_NB;
 const TRY_SH: i32 = LOCK_SH | LOCK_NB;
 const HELD: Result<(), i32> = Err(libc::EWOULDBLOCK);
-
-/// A new file, as both mounts see it.
-fn file() -> (PathBuf, PathBuf) {
-    let name = shared::fresh_name();
-    let (here, there) = (shared::mount().path(&name).join("f"), shared::second_mount().path(&name).join("f"));
-    std::fs::write(&here, b"content").unwrap();
-    (here, there)
-}
-
-/// Two of one mount, and one of another.
-fn three() -> [Locker; 3] {
-    let (here, there) = file();
-    [Locker::new(&[&here]), Locker::new(&[&here]), Locker::new(&[&there])]
-}
 
 #[test]
 fn an_exclusive_lock_keeps_everybody_else_out() {

@@ -2,11 +2,12 @@
 //! and real child processes that can be killed. Called by tests of locks.
 
 use crate::process::apart;
+use crate::shared;
 use std::fs::File;
 use std::io::{Error, PipeReader, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -49,6 +50,19 @@ pub fn get(file: &File, command: i32, mode: i32, bytes: Bytes) -> Option<(i32, B
 
 pub fn open(path: &Path) -> File {
     File::options().read(true).write(true).open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A new file, as both shared mounts see it.
+pub fn file() -> (PathBuf, PathBuf) {
+    let (here, there) = shared::fresh_dir_on_both();
+    std::fs::write(here.join("f"), b"content").expect("a file to lock");
+    (here.join("f"), there.join("f"))
+}
+
+/// Two of one mount, and one of another.
+pub fn three() -> [Locker; 3] {
+    let (here, there) = file();
+    [Locker::new(&[&here]), Locker::new(&[&here]), Locker::new(&[&there])]
 }
 
 type Job = Box<dyn FnOnce(&mut Vec<File>) + Send>;

@@ -75,6 +75,12 @@ pub fn fresh_dir() -> PathBuf {
     mount().path(&fresh_name())
 }
 
+/// A new directory as both shared mounts see it.
+pub fn fresh_dir_on_both() -> (PathBuf, PathBuf) {
+    let name = fresh_name();
+    (mount().path(&name), second_mount().path(&name))
+}
+
 /// A new directory on the shared mount, as an `Fs`.
 pub fn fresh_fs() -> MountFs {
     MountFs::new(&fresh_dir())

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the suites share; sourced by them. A cluster of three real nodes with one or two mounts, somebody who kills its leader,
+# What the suites share; sourced by them. A cluster of three real nodes with a mount, somebody who kills its leader,
 # pinned tools, and counted checks. Everything lives under target/suites/NAME of the suite that runs.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -7,7 +7,6 @@ suite=$(basename "$0" .sh)
 work=$root/target/suites/$suite
 export CARGO_INCREMENTAL=0 PROFILE=${PROFILE:-debug} TOUR=0 DEMO_DIR=$work/demo
 mnt=$DEMO_DIR/mnt
-mnt2=$work/mnt2
 bin=${CARGO_TARGET_DIR:-$root/target}/$PROFILE
 tools=$root/target/tools
 passed=0
@@ -54,17 +53,8 @@ cluster_start() {
   "$root/deploy/demo.sh" start >"$work/start.log" 2>&1 || { tail -n 20 "$work/start.log"; die "the cluster does not start"; }
 }
 
-# The same volume a second time, by a client process of its own.
-second_mount() {
-  mkdir -p "$mnt2"
-  (. "$DEMO_DIR/env" && holdfast mount "$HOLDFAST_META" "$mnt2" -d --log "$work/mount2.log") || die "the second mount does not start"
-}
-
-cluster_verified() (. "$DEMO_DIR/env" && holdfast cluster verify)
-
 cluster_stop() {
   killer_stop
-  if grep -qF -- " $mnt2 fuse" /proc/self/mounts; then "$bin/holdfast" umount "$mnt2" || umount -l "$mnt2"; fi
   "$root/deploy/demo.sh" stop >>"$work/start.log" 2>&1 || tail -n 3 "$work/start.log"
 }
 

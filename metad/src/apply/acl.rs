@@ -9,7 +9,7 @@ use crate::store::inode_record::Inode;
 use crate::store::{KvRead, txn::Txn};
 use bytes::Bytes;
 use holdfast_proto::FsErrno;
-use holdfast_proto::acl::Acl;
+use holdfast_proto::acl::{self, Acl};
 use holdfast_proto::pb::FileKind;
 use holdfast_proto::xattr::{ACL_ACCESS, ACL_DEFAULT, mark};
 
@@ -27,7 +27,7 @@ pub fn check_set(cx: &Context<'_>, inode: &Inode, name: &[u8], value: &[u8]) -> 
     if inode.kind == FileKind::Symlink {
         return Err(FsErrno::OpNotSupp.into());
     }
-    if !cx.is_root() && cx.creds.uid != inode.uid {
+    if !inode::is_owner(cx, inode) {
         return Err(FsErrno::Perm.into());
     }
     let acl = Acl::parse(value)?;
@@ -54,9 +54,11 @@ fn load(view: &dyn KvRead, volume: u32, ino: u64, name: &[u8]) -> Result<Option<
 
 /// The check of access(2) for writing, ACL and all. The client's kernel makes it for every other operation.
 pub fn may_write(view: &dyn KvRead, cx: &Context<'_>, inode: &Inode) -> Result<bool, StoreError> {
-    // As Linux has it: an ACL whose mask allows nothing is not looked at.
-    let asks_acl = inode.xattrs & mark::ACL_ACCESS != 0 && inode.mode & 0o070 != 0 && !cx.is_root();
-    let acl = if asks_acl { load(view, cx.volume, inode.ino, ACL_ACCESS)? } else { None };
+    let acl = if acl::is_asked(cx.creds.uid, inode.mode, inode.xattrs) {
+        load(view, cx.volume, inode.ino, ACL_ACCESS)?
+    } else {
+        None
+    };
     Ok(match acl {
         Some(acl) => acl.allows((inode.uid, inode.gid), cx.creds, 2),
         None => inode::may_write(cx, inode),

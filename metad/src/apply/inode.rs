@@ -90,6 +90,11 @@ pub fn without_set_id_bits(mode: u32) -> u32 {
     if mode & S_IXGRP != 0 { mode & !S_ISGID } else { mode }
 }
 
+/// Who may change what belongs to an owner: the owner, and root.
+pub fn is_owner(cx: &Context<'_>, inode: &Inode) -> bool {
+    cx.is_root() || cx.creds.uid == inode.uid
+}
+
 /// The class check of access(2) for writing. The client's kernel asks it for every other operation.
 pub fn may_write(cx: &Context<'_>, inode: &Inode) -> bool {
     let class = if cx.creds.uid == inode.uid {

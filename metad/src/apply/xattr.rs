@@ -2,6 +2,7 @@
 //! permission and capabilities; what is asked here is what would be wrong whoever the client is. Called by the operations and queries.
 
 use super::context::{Context, Ruling};
+use super::inode;
 use crate::store::inode_record::Inode;
 use crate::store::records::Xattr;
 use crate::store::{KvRead, StoreError, keys, read, txn::Txn};
@@ -41,8 +42,7 @@ pub fn check_change(cx: &Context<'_>, inode: &Inode, name: &[u8]) -> Ruling<()> 
     let user = name.starts_with(USER);
     let has_user = inode.is_regular() || inode.is_dir();
     let sticky = inode.is_dir() && inode.mode & libc::S_ISVTX != 0;
-    let owns = cx.is_root() || cx.creds.uid == inode.uid;
-    let allowed = is_visible(cx.creds, name) && (!user || (has_user && (!sticky || owns)));
+    let allowed = is_visible(cx.creds, name) && (!user || (has_user && (!sticky || inode::is_owner(cx, inode))));
     if allowed { Ok(()) } else { Err(FsErrno::Perm.into()) }
 }
 

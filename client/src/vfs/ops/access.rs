@@ -6,9 +6,9 @@ use crate::meta::MetaApi;
 use crate::vfs::{Caller, Vfs};
 use bytes::Bytes;
 use holdfast_proto::FsErrno;
-use holdfast_proto::acl::Acl;
+use holdfast_proto::acl::{self, Acl};
 use holdfast_proto::pb::{self, FileKind};
-use holdfast_proto::xattr::{ACL_ACCESS, mark};
+use holdfast_proto::xattr::ACL_ACCESS;
 
 pub const R_OK: u32 = 4;
 pub const W_OK: u32 = 2;
@@ -40,9 +40,7 @@ impl<M: MetaApi> Vfs<M> {
     /// The check of access(2), ACL and all.
     pub(crate) async fn allows(&self, caller: &Caller, attr: &pb::Attr, wanted: u32) -> Result<bool, ClientError> {
         let creds = caller.creds_with_groups();
-        // As Linux has it: an ACL whose mask allows nothing is not looked at.
-        let asks_acl = attr.xattrs & mark::ACL_ACCESS != 0 && attr.mode & 0o070 != 0 && caller.uid != 0;
-        if !asks_acl {
+        if !acl::is_asked(caller.uid, attr.mode, attr.xattrs) {
             return Ok(may_access(attr, &creds, wanted));
         }
         let ask = pb::GetXattrQuery { ino: attr.ino, name: Bytes::from_static(ACL_ACCESS) };

@@ -12,7 +12,7 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::RemoveXattrOp) ->
     if xattr::get(txn, cx.volume, op.ino, &op.name)?.is_none() {
         return Err(FsErrno::NoData.into());
     }
-    if xattr::is_acl(&op.name) && !cx.is_root() && cx.creds.uid != inode.uid {
+    if xattr::is_acl(&op.name) && !inode::is_owner(cx, &inode) {
         return Err(FsErrno::Perm.into());
     }
     xattr::remove(txn, cx.volume, &mut inode, &op.name)?;

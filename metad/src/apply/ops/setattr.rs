@@ -53,15 +53,11 @@ fn drops_capability(inode: &Inode, op: &pb::SetattrOp) -> bool {
     !inode.is_dir() && (op.kill_priv || op.size.is_some() || op.uid.is_some() || op.gid.is_some())
 }
 
-fn is_owner(cx: &Context<'_>, inode: &Inode) -> bool {
-    cx.is_root() || cx.creds.uid == inode.uid
-}
-
 /// chmod(2): the owner. But anybody who may write or truncate makes the kernel take the set-id bits away, in his own name.
 fn check_mode(cx: &Context<'_>, inode: &Inode, op: &pb::SetattrOp) -> Ruling<()> {
     let Some(mode) = op.mode else { return Ok(()) };
     let only_drops_set_id = inode.is_regular() && mode & MODE_BITS | (inode.mode & (S_ISUID | S_ISGID)) == inode.mode;
-    if is_owner(cx, inode) || only_drops_set_id { Ok(()) } else { Err(FsErrno::Perm.into()) }
+    if inode::is_owner(cx, inode) || only_drops_set_id { Ok(()) } else { Err(FsErrno::Perm.into()) }
 }
 
 /// chown(2): only root gives a file away; its owner may give it to a group of his own. u32::MAX is no id: chown's "leave it".
@@ -81,7 +77,7 @@ fn check_owner(cx: &Context<'_>, inode: &Inode, op: &pb::SetattrOp) -> Ruling<()
 /// utimensat(2): the owner; for "now" write permission is enough.
 fn check_times(txn: &Txn<'_>, cx: &Context<'_>, inode: &Inode, op: &pb::SetattrOp) -> Ruling<()> {
     let times = || [&op.atime, &op.mtime].into_iter().flatten();
-    if times().count() == 0 || is_owner(cx, inode) {
+    if times().count() == 0 || inode::is_owner(cx, inode) {
         return times().try_for_each(|set| wanted_time(cx, set).map(drop));
     }
     if times().any(|set| !set.now) {
