@@ -53,6 +53,8 @@ cluster_start() {
   "$root/deploy/demo.sh" start >"$work/start.log" 2>&1 || { tail -n 20 "$work/start.log"; die "the cluster does not start"; }
 }
 
+cluster_verified() (. "$DEMO_DIR/env" && holdfast cluster verify)
+
 cluster_stop() {
   killer_stop
   "$root/deploy/demo.sh" stop >>"$work/start.log" 2>&1 || tail -n 3 "$work/start.log"
