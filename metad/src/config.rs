@@ -14,6 +14,8 @@ const HEARTBEAT_MS: u64 = 50;
 const ELECTION_MIN_MS: u64 = 150;
 const ELECTION_MAX_MS: u64 = 250;
 const RPC_THREADS_MAX: usize = 64;
+const CHECKPOINT_LOG_MIB: u64 = 64;
+const CHECKPOINT_LOG_MIB_MAX: u64 = 1 << 20;
 
 /// One node of a Holdfast metadata cluster.
 #[derive(Parser, Debug, Default)]
@@ -46,6 +48,9 @@ pub struct Flags {
     /// Threads that serve clients (default: half the cores, 1 to 4)
     #[arg(long, env = "HOLDFAST_METAD_RPC_THREADS")]
     pub rpc_threads: Option<usize>,
+    /// A checkpoint is made when so much log has come since the last one, MiB, or as much as that one took (default: 64)
+    #[arg(long, env = "HOLDFAST_METAD_CHECKPOINT_LOG_MIB")]
+    pub checkpoint_log_mib: Option<u64>,
     /// Found the cluster of all peers; harmless where it is founded already
     #[arg(long, env = "HOLDFAST_METAD_INIT")]
     pub init: bool,
@@ -86,6 +91,7 @@ struct ConfigFile {
     admin_listen: Option<String>,
     log_format: Option<LogFormat>,
     rpc_threads: Option<usize>,
+    checkpoint_log_mib: Option<u64>,
     init: Option<bool>,
     insecure: Option<bool>,
     tls: Option<TlsFile>,
@@ -125,6 +131,7 @@ pub struct Config {
     pub admin_listen: Option<String>,
     pub log_format: LogFormat,
     pub rpc_threads: usize,
+    pub checkpoint_log_bytes: u64,
     pub init: bool,
     pub sync: bool,
     pub tls: Option<TlsPaths>,
@@ -255,11 +262,19 @@ impl Config {
             admin_listen,
             log_format,
             rpc_threads,
+            checkpoint_log_bytes: checkpoint_log_bytes(flags.checkpoint_log_mib.or(file.checkpoint_log_mib))?,
             init,
             sync,
             tls,
             timing,
         })
+    }
+}
+
+fn checkpoint_log_bytes(mib: Option<u64>) -> Result<u64, MetadError> {
+    match mib.unwrap_or(CHECKPOINT_LOG_MIB) {
+        mib @ 1..=CHECKPOINT_LOG_MIB_MAX => Ok(mib << 20),
+        _ => refuse(format!("checkpoint-log-mib must be 1 to {CHECKPOINT_LOG_MIB_MAX}")),
     }
 }
 

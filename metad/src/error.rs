@@ -19,6 +19,9 @@ pub enum MetadError {
         #[source]
         source: crate::store::StoreError,
     },
+    /// The log is whole, but begins after the newest state that is left.
+    #[error("the state is lost: the image and all checkpoints that reach log index {purged} are gone or damaged")]
+    StateLost { purged: u64 },
     #[error("listen on {addr}")]
     Listen {
         addr: String,

@@ -3,7 +3,7 @@
 //! Start: identity, listener, store, Raft (which applies its committed log), peers, clients, background, bootstrap.
 //! Stop: hand over leadership, background, clients, peers, Raft (which flushes its log).
 
-use crate::background::{leader_watch, orphan_reclaim::OrphanReclaim, session_reaper};
+use crate::background::{checkpointer, leader_watch, orphan_reclaim::OrphanReclaim, session_reaper};
 use crate::clock::SystemClock;
 use crate::config::{Config, TlsPaths};
 use crate::error::{Fatal, MetadError};
@@ -18,6 +18,7 @@ use crate::rpc::propose::Proposer;
 use crate::rpc::push::Hub;
 use crate::rpc::raft_service::{PeerServer, RaftService};
 use crate::rpc::read_gate::ReadGate;
+use crate::rpc::snapshot_inbox::SnapshotInbox;
 use crate::rpc::verify::Verifier;
 use crate::seldom::Seldom;
 use crate::store::durable::DurableOptions;
@@ -124,7 +125,7 @@ pub async fn run(config: Config) -> Result<(), MetadError> {
         node: node.clone(),
         cluster,
         identity: Arc::new(Mutex::new(identity)),
-        snapshot_dir: config.data_dir.join("snapshot"),
+        inbox: SnapshotInbox::new(node.store().checkpoints().path()),
         strangers: Seldom::default(),
     };
     tasks.spawn_on(serve_peers(server_builder(tls.as_ref())?, peers, split.peers), &raft.handle);
@@ -134,6 +135,7 @@ pub async fn run(config: Config) -> Result<(), MetadError> {
         tasks.spawn(crate::rpc::admin_http::serve(admin, node.clone(), prometheus));
     }
     parts.start_background(&mut tasks);
+    tasks.spawn(checkpointer::run(node.clone(), config.checkpoint_log_bytes));
     if config.init {
         node.bootstrap(&config.peers).await?;
     }

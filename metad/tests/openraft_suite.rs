@@ -2,7 +2,7 @@
 
 use metad::error::Fatal;
 use metad::raft::log_store::{LogStore, LogStoreOptions};
-use metad::raft::state_machine::{NodeStore, StateMachine};
+use metad::raft::state_machine::{FreshCheckpoint, NodeStore, StateMachine};
 use metad::raft::types::TypeConfig;
 use metad::store::durable::DurableOptions;
 use openraft::StorageError;
@@ -19,7 +19,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
         let log = LogStore::open(&dir.path().join("wal"), options, Fatal::default()).expect("open log");
         let store =
             Arc::new(NodeStore::open(&dir.path().join("image"), DurableOptions::default()).expect("open store"));
-        let machine = StateMachine::new(store, &dir.path().join("snapshot"), Fatal::default()).expect("open machine");
+        let machine = StateMachine::new(store, FreshCheckpoint::default(), Fatal::default());
         Ok((dir, log, machine))
     }
 }

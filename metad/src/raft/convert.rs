@@ -287,6 +287,16 @@ pub fn decode_snapshot_head(mut buf: Bytes) -> Decoded<(Vote, SnapshotMeta, u64)
     Ok((vote, SnapshotMeta { last_log_id, last_membership }, body_bytes))
 }
 
+/// Answer to the offer of a snapshot: the bytes of it that are there.
+pub fn encode_offset(offset: u64) -> Bytes {
+    Bytes::copy_from_slice(&offset.to_le_bytes())
+}
+
+pub fn decode_offset(mut buf: Bytes) -> Decoded<u64> {
+    let offset = get_u64(&mut buf)?;
+    end(&buf, offset)
+}
+
 #[cfg(test)]
 #[path = "convert_test.rs"]
 mod tests;

@@ -11,12 +11,14 @@ use crate::error::Fatal;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use parking_lot::{Mutex, MutexGuard};
+use raft_log::Types as _;
 use raft_log::api::raft_log_writer::RaftLogWriter;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Bytes and records after which the WAL starts a new file. Small, because closing one evicts its part of the WAL's cache at once.
@@ -93,6 +95,8 @@ struct State {
 struct Inner {
     state: Mutex<State>,
     sync: bool,
+    /// Bytes of log there were at start, and all that were appended since.
+    grown_bytes: AtomicU64,
 }
 
 /// The callback of one flush: answers those it covered, and starts the next.
@@ -237,9 +241,10 @@ impl LogStore {
         config.log_cache_max_items = Some(CACHE_ITEMS_MAX);
         config.log_cache_capacity = Some(CACHE_BYTES_MAX);
         let log = RaftLog::open(Arc::new(config)).map_err(fail)?;
+        let grown_bytes = AtomicU64::new(log.on_disk_size());
         let state =
             State { fatal, log, ring: TailRing::default(), flushing: false, waiting: Vec::new(), poisoned: None };
-        Ok(LogStore(Arc::new(Inner { state: Mutex::new(state), sync: options.sync })))
+        Ok(LogStore(Arc::new(Inner { state: Mutex::new(state), sync: options.sync, grown_bytes })))
     }
 
     /// Whether this node has ever voted, that is, whether others may rely on a lease that it granted.
@@ -249,6 +254,21 @@ impl LogStore {
 
     pub fn last_log_id(&self) -> Option<LogId> {
         self.state().log.log_state().last().map(LogId::from)
+    }
+
+    /// Index up to which entries are gone; 0: none are.
+    pub fn purged_index(&self) -> u64 {
+        self.state().log.log_state().purged().map_or(0, |id| id.index)
+    }
+
+    /// A measure that grows with every byte of log that is written.
+    pub fn grown_bytes(&self) -> u64 {
+        self.0.grown_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What the log takes on disk now.
+    pub fn disk_bytes(&self) -> u64 {
+        self.state().log.on_disk_size()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -341,6 +361,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let ring = &mut state.ring;
         let with_ring = entries.into_iter().map(|entry| {
             let pair = entry_to_wal(&entry);
+            self.0.grown_bytes.fetch_add(WalTypes::payload_size(&pair.1), Ordering::Relaxed);
             ring.push(entry);
             pair
         });

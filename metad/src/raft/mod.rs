@@ -2,6 +2,7 @@
 //! and `types::WriteResult`. Calls go rpc -> raft -> apply -> store.
 
 pub mod channel;
+pub mod checkpointing;
 pub mod convert;
 pub mod log_store;
 pub mod network;

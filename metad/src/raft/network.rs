@@ -7,6 +7,7 @@ use super::pump::{Pump, network_error, unreachable};
 use super::snapshot::SnapshotFile;
 use super::types::{TypeConfig, Vote};
 use crate::seldom::Seldom;
+use bytes::Bytes;
 use futures::Stream;
 use futures::channel::mpsc;
 use holdfast_proto::pb::RaftFrame;
@@ -33,6 +34,8 @@ type RpcError = RPCError<TypeConfig>;
 const OPEN_DEADLINE: Duration = Duration::from_millis(1_000);
 /// A vote or transfer answered later than this is of no use to an election.
 const VOTE_DEADLINE: Duration = Duration::from_millis(500);
+/// The peer reads what it has.
+const OFFER_DEADLINE: Duration = Duration::from_secs(120);
 /// A snapshot must move at least one frame in this time, and be installed within that.
 const SNAPSHOT_FRAME_BYTES: usize = 1 << 20;
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(3_600);
@@ -95,6 +98,14 @@ impl PeerConnection {
         if status.code() == tonic::Code::FailedPrecondition && self.strangers.is_due(std::time::Instant::now()) {
             tracing::warn!(peer = self.target, "peer refuses this node: {}", status.message());
         }
+    }
+
+    /// How much of a snapshot the peer has already.
+    async fn offer_snapshot(&self, head: Bytes) -> Result<u64, RpcError> {
+        let mut client = self.client()?;
+        let offer = self.caller.request(RaftFrame { data: head });
+        let answer = self.within(OFFER_DEADLINE, client.offer_snapshot(offer)).await?;
+        convert::decode_offset(answer.data).map_err(network_error)
     }
 
     async fn ask_vote(
@@ -167,12 +178,17 @@ impl NetTransferLeader<TypeConfig> for PeerConnection {
 }
 
 /// Reads the file on a blocking thread, frame by frame, as fast as the peer takes them.
-fn send_file(head: RaftFrame, snapshot: SnapshotFile, mut frames: mpsc::Sender<RaftFrame>) -> std::io::Result<()> {
+fn send_file(
+    head: RaftFrame,
+    snapshot: SnapshotFile,
+    from: u64,
+    mut frames: mpsc::Sender<RaftFrame>,
+) -> std::io::Result<()> {
     let mut send = |frame| futures::executor::block_on(futures::SinkExt::send(&mut frames, frame));
     let gone = |_| std::io::Error::other("the peer takes no more");
     send(head).map_err(gone)?;
     let mut file = &snapshot.file;
-    file.seek(SeekFrom::Start(0))?;
+    file.seek(SeekFrom::Start(from))?;
     loop {
         let mut chunk = Vec::with_capacity(SNAPSHOT_FRAME_BYTES);
         if file.take(SNAPSHOT_FRAME_BYTES as u64).read_to_end(&mut chunk)? == 0 {
@@ -195,8 +211,10 @@ impl NetSnapshot<TypeConfig> for PeerConnection {
         let lost = |message: String| StreamingError::Unreachable(Unreachable::from_string(message));
         let mut client = self.client().map_err(|error| lost(error.to_string()))?;
         let data = convert::encode_snapshot_head(&vote, &snapshot.meta, snapshot.snapshot.bytes);
+        let from = self.offer_snapshot(data.clone()).await.map_err(|error| lost(error.to_string()))?;
+        tracing::info!(peer = self.target, bytes = snapshot.snapshot.bytes, from, "sends a checkpoint");
         let (frames, body) = mpsc::channel(4);
-        let reader = tokio::task::spawn_blocking(move || send_file(RaftFrame { data }, snapshot.snapshot, frames));
+        let reader = tokio::task::spawn_blocking(move || send_file(RaftFrame { data }, snapshot.snapshot, from, frames));
         let answer = tokio::select! {
             answer = self.within(SNAPSHOT_DEADLINE, client.snapshot(self.caller.request(body))) => answer,
             closed = cancel => return Err(StreamingError::Closed(closed)),

@@ -4,7 +4,8 @@
 use super::channel::Caller;
 use super::log_store::{LogStore, LogStoreOptions};
 use super::network::PeerNetwork;
-use super::state_machine::{NodeStore, StateMachine};
+use super::checkpointing::Checkpointing;
+use super::state_machine::{FreshCheckpoint, NodeStore, StateMachine};
 use super::types::{Command, EntryResponder, LogId, Raft, TypeConfig};
 use crate::error::{Fatal, MetadError};
 use futures::FutureExt;
@@ -100,9 +101,9 @@ fn role(state: ServerState) -> &'static str {
 
 pub struct RaftNode {
     pub id: u64,
-    raft: Raft,
-    store: Arc<NodeStore>,
-    metrics: Metrics,
+    pub(super) raft: Raft,
+    pub(super) store: Arc<NodeStore>,
+    pub(super) metrics: Metrics,
     addrs: BTreeMap<u64, String>,
     lease_trusted: Duration,
     /// From then on this node may vote: until then a lease that it granted before a restart may still hold.
@@ -114,7 +115,19 @@ pub struct RaftNode {
     last_at_start: Option<LogId>,
     /// When a peer last sent this node entries or a heartbeat.
     heard: Mutex<Option<Instant>>,
-    fatal: Fatal,
+    pub(super) checkpoints: Checkpointing,
+    /// Received checkpoints that are on their way into the state.
+    rebuilds: Arc<AtomicU64>,
+    pub(super) fatal: Fatal,
+}
+
+/// While one of these lives, the state of this node is being replaced.
+pub struct Rebuilding(Arc<AtomicU64>);
+
+impl Drop for Rebuilding {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// The thread that Raft runs on.
@@ -133,7 +146,8 @@ fn raft_config(timing: &Timing, elect: bool) -> Result<Config, MetadError> {
         election_timeout_min: timing.election_min_ms,
         election_timeout_max: timing.election_max_ms,
         install_snapshot_timeout: 600_000,
-        // The whole log is kept, so that a follower is always fed from it.
+        // When checkpoints are made, and what of the log goes then, is decided in raft/checkpointing. What is left of the log is always the
+        // cheaper way to feed a follower.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 1 << 40,
         replication_lag_threshold: 1 << 41,
@@ -145,12 +159,19 @@ fn raft_config(timing: &Timing, elect: bool) -> Result<Config, MetadError> {
     config.validate().map_err(|error| MetadError::Config(format!("raft timing: {error}")))
 }
 
+/// An image that was lost, or is older than the log reaches back, is built anew from a checkpoint before Raft begins.
+fn recover_state(store: &NodeStore, log: &LogStore) -> Result<(), MetadError> {
+    let unreadable = |source| MetadError::OpenState { path: store.checkpoints().path().to_owned(), source };
+    let purged = log.purged_index();
+    if store.recover(purged).map_err(unreadable)? { Ok(()) } else { Err(MetadError::StateLost { purged }) }
+}
+
 async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode, LogStore), MetadError> {
     let log_options = LogStoreOptions { sync: options.sync };
     let log = LogStore::open(&options.dir.join("wal"), log_options, options.fatal.clone())?;
-    let snapshots = options.dir.join("snapshot");
-    let machine = StateMachine::new(store.clone(), &snapshots, options.fatal.clone())
-        .map_err(|source| MetadError::File { what: "prepare snapshot directory", path: snapshots, source })?;
+    recover_state(&store, &log)?;
+    let fresh = FreshCheckpoint::default();
+    let machine = StateMachine::new(store.clone(), fresh.clone(), options.fatal.clone());
     let election_max = Duration::from_millis(options.timing.election_max_ms);
     let (voted, last_at_start) = (log.has_vote(), log.last_log_id());
     let votes_from = Instant::now() + if voted { election_max + VOTE_DRIFT } else { Duration::ZERO };
@@ -171,6 +192,8 @@ async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode
         transferred_term: AtomicU64::new(0),
         last_at_start,
         heard: Mutex::new(None),
+        checkpoints: Checkpointing::new(log.clone(), fresh),
+        rebuilds: Arc::default(),
         fatal: options.fatal.clone(),
     };
     Ok((node, log))
@@ -305,6 +328,12 @@ impl RaftNode {
         self.store.image_index()
     }
 
+    /// Called when a checkpoint begins to arrive.
+    pub fn rebuilding(&self) -> Rebuilding {
+        self.rebuilds.fetch_add(1, Ordering::SeqCst);
+        Rebuilding(self.rebuilds.clone())
+    }
+
     /// Called with each append of a peer that was let in.
     pub fn hear_peer(&self) {
         *self.heard.lock() = Some(Instant::now());
@@ -319,7 +348,8 @@ impl RaftNode {
                 ServerState::Leader => self.has_quorum(metrics, READY_SILENCE_MAX),
                 _ => heard.is_some_and(|at| at.elapsed() < READY_SILENCE_MAX),
             };
-            metrics.running_state.is_ok() && metrics.current_leader.is_some() && serves
+            let whole = self.rebuilds.load(Ordering::SeqCst) == 0;
+            metrics.running_state.is_ok() && metrics.current_leader.is_some() && serves && whole
         })
     }
 

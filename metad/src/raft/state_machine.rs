@@ -6,16 +6,16 @@ use super::snapshot::{self, SnapshotFile};
 use super::types::{Entry, LogId, Payload, Replies, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::apply::apply_entry;
 use crate::error::Fatal;
+use crate::store::checkpoint::Head;
 use crate::store::{Batch, KvCommit, KvRead, StoreError, keys};
 use bytes::BytesMut;
 use futures::{Stream, TryStreamExt};
 use holdfast_proto::pb;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
+use parking_lot::Mutex;
 use prost::Message;
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,30 +28,23 @@ const APPLY_SLICE_MAX: Duration = Duration::from_millis(3);
 #[derive(Clone)]
 pub struct StateMachine {
     store: Arc<NodeStore>,
-    snapshots: Arc<SnapshotDir>,
+    fresh: FreshCheckpoint,
     fatal: Fatal,
 }
 
-struct SnapshotDir(PathBuf);
+/// A checkpoint that was made and that openraft is about to be told of: it asks for one to be made, and gets this.
+#[derive(Clone, Default)]
+pub struct FreshCheckpoint(Arc<Mutex<Option<u64>>>);
 
-impl SnapshotDir {
-    fn current(&self) -> PathBuf {
-        self.0.join("current.snap")
+impl FreshCheckpoint {
+    pub fn set(&self, index: u64) {
+        *self.0.lock() = Some(index);
     }
 }
 
 impl StateMachine {
-    /// # Errors
-    /// The snapshot directory cannot be made or emptied of leftovers.
-    pub fn new(store: Arc<NodeStore>, snapshot_dir: &Path, fatal: Fatal) -> io::Result<StateMachine> {
-        std::fs::create_dir_all(snapshot_dir)?;
-        for leftover in std::fs::read_dir(snapshot_dir)? {
-            let path = leftover?.path();
-            if path.extension().is_some_and(|extension| extension == "part") {
-                std::fs::remove_file(path)?;
-            }
-        }
-        Ok(StateMachine { store, snapshots: Arc::new(SnapshotDir(snapshot_dir.to_owned())), fatal })
+    pub fn new(store: Arc<NodeStore>, fresh: FreshCheckpoint, fatal: Fatal) -> StateMachine {
+        StateMachine { store, fresh, fatal }
     }
 
     fn stop<E: std::fmt::Display>(&self, doing: &str, error: E) -> io::Error {
@@ -154,19 +147,19 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         on_blocking_thread(move || this.install(&meta, received)).await
     }
 
+    /// The newest checkpoint. Its pairs are verified by whoever takes them.
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        let snapshot = match SnapshotFile::open(&self.snapshots.current()) {
-            Ok(snapshot) => snapshot,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        match snapshot::Reader::open(&snapshot.file) {
-            Ok(reader) => Ok(Some(Snapshot { meta: reader.meta, snapshot })),
-            // The state is whole without it: a damaged snapshot is one we do not have.
-            Err(error) => {
-                tracing::warn!(%error, "the stored snapshot is ignored");
+        let stored = self.store.checkpoints().stored().map_err(|error| self.stop("look for checkpoints", error))?;
+        let Some(newest) = stored.last() else { return Ok(None) };
+        let snapshot = SnapshotFile::open(&newest.path)?;
+        match snapshot.meta() {
+            Ok(meta) => Ok(Some(Snapshot { meta, snapshot })),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let aside = self.store.checkpoints().set_aside(newest, &error);
+                aside.map_err(|error| self.stop("set a checkpoint aside", error))?;
                 Ok(None)
             }
+            Err(error) => Err(self.stop("read a checkpoint", error)),
         }
     }
 }
@@ -186,52 +179,32 @@ async fn on_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> io::Result
 
 impl StateMachine {
     fn build(&self) -> io::Result<Snapshot> {
-        let part = self.snapshots.0.join(format!("build-{:016x}.part", rand::random::<u64>()));
-        let meta = self.store.view(|view| {
-            let last_log_id = read_applied(view).map_err(io::Error::other)?;
-            let last_membership = read_membership(view).map_err(io::Error::other)?;
-            let meta = SnapshotMeta { last_log_id, last_membership };
-            snapshot::write(&part, &meta, view).map(|()| meta)
-        })?;
-        let current = self.snapshots.current();
-        std::fs::rename(&part, &current)?;
-        Ok(Snapshot { meta, snapshot: SnapshotFile::open(&current)? })
+        let fresh = self.fresh.0.lock().take();
+        let made = fresh.map_or_else(|| self.store.checkpoint(checkpoint_head), Ok);
+        let index = made.map_err(|error| self.stop("make a checkpoint", error))?;
+        let snapshot = SnapshotFile::open(&self.store.checkpoints().path_of(index))?;
+        Ok(Snapshot { meta: snapshot.meta()?, snapshot })
     }
 
-    fn install(&self, meta: &SnapshotMeta, mut received: SnapshotFile) -> io::Result<()> {
-        // A damaged transfer is found before anything of ours is replaced.
-        if snapshot::verify(&received.file)? != *meta {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "snapshot is of another index than announced"));
+    fn install(&self, meta: &SnapshotMeta, received: SnapshotFile) -> io::Result<()> {
+        // All of it was verified when it came.
+        if received.meta()? != *meta {
+            return Err(self.stop("install a checkpoint", "it is of another index than announced"));
         }
-        let mut reader = snapshot::Reader::open(&received.file)?;
-        let mut failed = None;
-        let pairs = std::iter::from_fn(|| match reader.next_pair() {
-            Ok(pair) => pair,
-            Err(error) => {
-                failed = Some(error);
-                None
-            }
-        });
-        let mut pairs = pairs.fuse();
         let index = meta.last_log_id.map_or(0, |id| id.index);
-        let replaced = self.store.replace(index, &mut pairs);
-        replaced.map_err(|error| self.stop("install a snapshot", error))?;
-        if let Some(error) = failed {
-            return Err(self.stop("read a snapshot that was verified", error));
-        }
-        match received.scratch.take() {
-            Some(path) => std::fs::rename(path, self.snapshots.current()),
-            None => self.keep_copy(&received),
-        }
+        let installed = match &received.received {
+            Some(part) => self.store.install(part, index),
+            None => self.store.load(&received.file),
+        };
+        installed.map_err(|error| self.stop("install a checkpoint", error))
     }
+}
 
-    fn keep_copy(&self, snapshot: &SnapshotFile) -> io::Result<()> {
-        let part = self.snapshots.0.join(format!("copy-{:016x}.part", rand::random::<u64>()));
-        let mut from = &snapshot.file;
-        from.seek(SeekFrom::Start(0))?;
-        let mut to = File::create(&part)?;
-        io::copy(&mut from, &mut to)?;
-        to.sync_all()?;
-        std::fs::rename(&part, self.snapshots.current())
-    }
+/// What a checkpoint of this state is to say of itself.
+///
+/// # Errors
+/// Storage failed.
+pub fn checkpoint_head(view: &dyn KvRead) -> Result<Head, StoreError> {
+    let meta = SnapshotMeta { last_log_id: read_applied(view)?, last_membership: read_membership(view)? };
+    Ok(Head { index: meta.last_log_id.map_or(0, |id| id.index), meta: snapshot::encode_meta(&meta) })
 }

@@ -11,5 +11,6 @@ pub mod push;
 pub mod raft_service;
 pub mod read_gate;
 pub mod shape;
+pub mod snapshot_inbox;
 pub mod status;
 pub mod verify;

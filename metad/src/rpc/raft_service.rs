@@ -5,17 +5,14 @@ use crate::identity::{ClusterId, Identity};
 use crate::raft::channel::{CLUSTER_HEADER, ClusterCell, NODE_HEADER};
 use crate::raft::convert::{self, DecodeError};
 use crate::raft::node::RaftNode;
-use crate::raft::snapshot::SnapshotFile;
 use crate::raft::types::{AppendRequest, Snapshot};
+use crate::rpc::snapshot_inbox::SnapshotInbox;
 use crate::seldom::Seldom;
 use bytes::BytesMut;
 use futures::{Stream, StreamExt};
 use holdfast_proto::pb::RaftFrame;
 use holdfast_proto::pb::raft_server::Raft;
 use parking_lot::Mutex;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,8 +23,7 @@ pub struct RaftService {
     pub node: Arc<RaftNode>,
     pub cluster: ClusterCell,
     pub identity: Arc<Mutex<Identity>>,
-    /// Where snapshots are received.
-    pub snapshot_dir: PathBuf,
+    pub inbox: SnapshotInbox,
     pub strangers: Seldom,
 }
 
@@ -78,25 +74,6 @@ impl RaftService {
     fn check_may_vote(&self) -> Result<(), Status> {
         if self.node.may_vote() { Ok(()) } else { Err(Status::unavailable("restarted too recently to vote")) }
     }
-
-    async fn receive(&self, frames: &mut Streaming<RaftFrame>, body_bytes: u64) -> Result<SnapshotFile, Status> {
-        let path = self.snapshot_dir.join(format!("receive-{:016x}.part", rand::random::<u64>()));
-        let create = OpenOptions::new().create_new(true).read(true).write(true).open(&path);
-        let mut snapshot = SnapshotFile { file: create.map_err(fatal)?, bytes: 0, scratch: Some(path) };
-        while let Some(frame) = frames.message().await? {
-            snapshot.bytes += frame.data.len() as u64;
-            if snapshot.bytes > body_bytes {
-                return Err(Status::invalid_argument("snapshot is longer than announced"));
-            }
-            let mut file = snapshot.file.try_clone().map_err(fatal)?;
-            let written = tokio::task::spawn_blocking(move || file.write_all(&frame.data)).await;
-            written.map_err(fatal)?.map_err(fatal)?;
-        }
-        if snapshot.bytes != body_bytes {
-            return Err(Status::invalid_argument("snapshot ends early"));
-        }
-        Ok(snapshot)
-    }
 }
 
 #[tonic::async_trait]
@@ -141,12 +118,21 @@ impl Raft for PeerServer {
         Ok(Response::new(RaftFrame { data: convert::encode_vote_response(&answer) }))
     }
 
+    async fn offer_snapshot(&self, request: Request<RaftFrame>) -> Result<Response<RaftFrame>, Status> {
+        self.0.admit(request.metadata())?;
+        let (_, meta, body_bytes) = convert::decode_snapshot_head(request.into_inner().data).map_err(malformed)?;
+        let offset = self.0.inbox.offered(&meta, body_bytes).await?;
+        Ok(Response::new(RaftFrame { data: convert::encode_offset(offset) }))
+    }
+
     async fn snapshot(&self, request: Request<Streaming<RaftFrame>>) -> Result<Response<RaftFrame>, Status> {
         self.0.admit(request.metadata())?;
         let mut frames = request.into_inner();
         let head = frames.message().await?.ok_or_else(|| Status::invalid_argument("snapshot without a head"))?;
         let (vote, meta, body_bytes) = convert::decode_snapshot_head(head.data).map_err(malformed)?;
-        let snapshot = self.0.receive(&mut frames, body_bytes).await?;
+        // From now until it is installed this node is not ready.
+        let _rebuilding = self.0.node.rebuilding();
+        let snapshot = self.0.inbox.receive(&meta, body_bytes, &mut frames).await?;
         let snapshot = Snapshot { meta, snapshot };
         let answer = self.0.node.raft().install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
         let mut data = BytesMut::new();

@@ -4,7 +4,7 @@
 //! 1. all changes go into the journal, which is synced (journal.rs)                   kill before this: the image is untouched
 //! 2. they are written to sled, in slices, so that reads go on in between            \
 //! 3. the index is written and sled is flushed                                         kill within: the journal is done again
-//! 4. the journal is removed                                                         /
+//! 4. the journal is kept for the next checkpoint                                     /
 
 use super::StoreError;
 use super::image_dir::{ImageDir, SLICE_PAIRS};
@@ -13,7 +13,7 @@ use super::memtable::Memtable;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Slices between two flushes of sled, so that a big generation does not pile up as one long flush.
-const FLUSH_SLICES: usize = 64;
+pub const FLUSH_SLICES: usize = 64;
 
 /// Where a test stops a drain for good, as a kill would.
 pub struct Failpoint(AtomicUsize);
@@ -56,6 +56,6 @@ pub fn run(dir: &ImageDir, to_index: u64, generation: &Memtable, failpoint: &Fai
     }
     failpoint.step("write the index")?;
     dir.image.finish(to_index)?;
-    failpoint.step("remove the journal")?;
-    journal::remove(&dir.path())
+    failpoint.step("keep the journal")?;
+    dir.keep_journal(span)
 }

@@ -1,5 +1,6 @@
 //! DurableStore: the state machine's storage in a node. Reads look at the newest changes, then at those being drained, then at the
 //! image. Nothing here is waited for by an acknowledgement: the log is what is durable, and it is replayed from `image_index` on.
+//! Checkpoints are in durable_checkpoint.
 //! Called by raft/state_machine and server.
 //!
 //! Raft's applied log id and membership are put into each batch by the caller (keys::raft_applied, keys::raft_membership), so that
@@ -8,8 +9,10 @@
 //! A frozen generation is there only while somebody holds the gate: a drain under way, or `still`, for which a commit freezes at the
 //! very index that is asked for.
 
+use super::checkpoint::Pair;
+use super::checkpoint_dir::CheckpointDir;
 use super::drain::{self, Failpoint};
-use super::image_dir::{ImageDir, SLICE_PAIRS, is_damage, mark_suspect};
+use super::image_dir::{ImageDir, SLICE_PAIRS, checkpoint_dir_of, is_damage, mark_suspect};
 use super::memtable::{Layered, Memtable};
 use super::sled_image::SledImage;
 use super::{Batch, KvCommit, KvRead, StoreError, Visit};
@@ -55,6 +58,7 @@ pub struct DurableStore {
 
 struct Shared {
     dir: PathBuf,
+    checkpoints: CheckpointDir,
     options: DurableOptions,
     layers: RwLock<Layers>,
     /// Held by whoever writes to the image, or needs it to stand still. Taken before `layers`, never after.
@@ -123,6 +127,7 @@ impl DurableStore {
         let layers = Layers::at(index, image);
         let shared = Arc::new(Shared {
             dir: dir.to_path_buf(),
+            checkpoints: CheckpointDir::open(&checkpoint_dir_of(dir), index)?,
             failpoint: Failpoint::after(options.stop_after),
             options,
             layers: RwLock::new(layers),
@@ -217,13 +222,6 @@ impl KvCommit for DurableStore {
             self.shared.want_drain(active_bytes)?;
         }
         Ok(())
-    }
-
-    fn replace(&self, index: u64, pairs: &mut dyn Iterator<Item = (Bytes, Bytes)>) -> Result<(), StoreError> {
-        self.shared.check_poison()?;
-        let mut gate = self.shared.gate.lock();
-        let result = self.shared.replace(&mut gate, index, pairs);
-        self.shared.poisoning(result)
     }
 }
 
@@ -338,19 +336,24 @@ impl Shared {
         Ok(())
     }
 
+    /// Replaces everything by `pairs` (ascending), the state at `index`. Until it is whole the old state stays.
     fn replace(
         &self,
         gate: &mut ImageDir,
         index: u64,
-        pairs: &mut dyn Iterator<Item = (Bytes, Bytes)>,
+        pairs: &mut dyn Iterator<Item = std::io::Result<Pair>>,
     ) -> Result<(), StoreError> {
         let next = gate.create_next()?;
-        loop {
-            let slice: Vec<_> = pairs.take(SLICE_PAIRS).collect();
+        for slices_count in 1.. {
+            let slice = pairs.take(SLICE_PAIRS).collect::<Result<Vec<Pair>, _>>();
+            let slice = slice.map_err(|source| StoreError::Io { context: "read a checkpoint".into(), source })?;
             if slice.is_empty() {
                 break;
             }
             next.image.write_slice(slice.iter().map(|(key, value)| (&key[..], Some(&value[..]))))?;
+            if slices_count % drain::FLUSH_SLICES == 0 {
+                next.image.flush()?;
+            }
         }
         next.image.finish(index)?;
         next.make_current()?;
@@ -409,6 +412,12 @@ impl KvRead for StillView<'_> {
     }
 }
 
+#[path = "durable_checkpoint.rs"]
+mod durable_checkpoint;
+
+#[cfg(test)]
+#[path = "durable_checkpoint_test.rs"]
+mod checkpoint_tests;
 #[cfg(test)]
 #[path = "durable_test.rs"]
 mod tests;

@@ -8,10 +8,11 @@
 //!   <dir>/<n>/sled/      the image
 //!   <dir>/<n>/journal    the redo journal of a drain that is under way
 //!   <dir>.damaged-<k>    what was set aside
+//!   <dir>/../checkpoint  where journals go that the image has taken in: checkpoint_dir
 //! ```
 
 use super::StoreError;
-use super::journal::{self, Journal, sync_dir};
+use super::journal::{self, Journal, Span, sync_dir};
 use super::sled_image::SledImage;
 use std::fs;
 use std::io;
@@ -36,6 +37,8 @@ impl ImageDir {
     /// # Errors
     /// The directory cannot be read or written.
     pub fn open(dir: &Path, cache_bytes: usize) -> Result<ImageDir, StoreError> {
+        let checkpoints = checkpoint_dir_of(dir);
+        fs::create_dir_all(&checkpoints).map_err(|e| io_error("create", &checkpoints, e))?;
         if let Some(reason) = why_suspect(dir)? {
             set_aside(dir, &reason)?;
         }
@@ -95,7 +98,15 @@ impl ImageDir {
         self.write_slice(&mut slice)?;
         self.image.finish(journal.span.to_index)?;
         tracing::info!(index = journal.span.to_index, "completed an interrupted drain from its journal");
-        journal::remove(&self.path())
+        self.keep_journal(journal.span)
+    }
+
+    /// The image has taken in the journal of this generation: the next checkpoint wants it.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn keep_journal(&self, span: Span) -> Result<(), StoreError> {
+        journal::keep(&self.path(), &checkpoint_dir_of(&self.dir), span)
     }
 
     fn write_slice(&self, slice: &mut Vec<journal::Pair>) -> Result<(), StoreError> {
@@ -160,6 +171,11 @@ impl ImageDir {
     }
 }
 
+/// The directory of the checkpoints that belong to the image in `dir`.
+pub fn checkpoint_dir_of(dir: &Path) -> PathBuf {
+    dir.with_file_name("checkpoint")
+}
+
 /// The image failed in use: the next start sets it aside. Best effort, as the store is poisoned anyway.
 pub fn mark_suspect(dir: &Path, error: &StoreError) {
     if let Err(failure) = write_durably(dir, "SUSPECT", &describe(error)) {
@@ -179,7 +195,7 @@ fn why_suspect(dir: &Path) -> Result<Option<String>, StoreError> {
     Ok(stuck.then(|| format!("{openings_count} starts in a row ended while opening it")))
 }
 
-/// Moves the whole directory out of the way; the state is built anew from the log.
+/// Moves the whole directory out of the way; the state is built anew.
 fn set_aside(dir: &Path, reason: &str) -> Result<(), StoreError> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut number = 1;
@@ -190,7 +206,7 @@ fn set_aside(dir: &Path, reason: &str) -> Result<(), StoreError> {
         }
         number += 1;
     };
-    tracing::error!(reason, moved_to = %aside.display(), "the image is damaged: it is set aside and built anew from the log");
+    tracing::error!(reason, moved_to = %aside.display(), "the image is damaged: it is set aside and built anew from checkpoint and log");
     fs::rename(dir, &aside).map_err(|e| io_error("move aside", dir, e))?;
     match aside.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => sync_dir(parent).map_err(|e| io_error("sync", parent, e)),
@@ -257,6 +273,6 @@ fn remove_dir_if_there(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn io_error(action: &str, path: &Path, source: io::Error) -> StoreError {
+pub fn io_error(action: &str, path: &Path, source: io::Error) -> StoreError {
     StoreError::Io { context: format!("{action} {}", path.display()), source }
 }

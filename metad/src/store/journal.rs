@@ -1,5 +1,6 @@
 //! The redo journal: one whole generation on its way from memory to the image. It is on stable storage before the image is touched, so
-//! an image that was left in the middle of a generation is completed from it at the next start. Called by drain and image_dir.
+//! an image that was left in the middle of a generation is completed from it at the next start. Then it is kept for the next checkpoint,
+//! which is made of journals and never of the image. Called by drain, image_dir and checkpoint_dir.
 //!
 //! ```text
 //!   "HFREDO\0\1" | from index u64 | to index u64 | pair count u64 | pairs | crc32c of all before u32        (integers LE)
@@ -25,6 +26,18 @@ const BUFFER_BYTES: usize = 256 << 10;
 pub struct Span {
     pub from_index: u64,
     pub to_index: u64,
+}
+
+impl Span {
+    /// How a journal that is kept is called: in order of indexes.
+    pub fn file_name(&self) -> String {
+        format!("{:020}-{:020}.redo", self.from_index, self.to_index)
+    }
+
+    pub fn of_file_name(name: &str) -> Option<Span> {
+        let (from, to) = name.strip_suffix(".redo")?.split_once('-')?;
+        Some(Span { from_index: from.parse().ok()?, to_index: to.parse().ok()? })
+    }
 }
 
 fn path_of(dir: &Path) -> PathBuf {
@@ -60,8 +73,18 @@ fn write_file(path: &Path, span: Span, changes: &Changes) -> io::Result<()> {
     file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
-/// Removes the journal: its generation is in the image, on stable storage. One that comes back after a crash is older than the
-/// image and is not applied.
+/// The generation is in the image, on stable storage: its journal goes to `redo_dir`. One that comes back after a crash is not newer
+/// than the image, and ends here again.
+///
+/// # Errors
+/// The disk failed.
+pub fn keep(dir: &Path, redo_dir: &Path, span: Span) -> Result<(), StoreError> {
+    let (path, kept) = (path_of(dir), redo_dir.join(span.file_name()));
+    let moved = fs::rename(&path, &kept).and_then(|()| sync_dir(redo_dir)).and_then(|()| sync_dir(dir));
+    moved.map_err(|source| StoreError::Io { context: format!("keep {}", path.display()), source })
+}
+
+/// Removes a journal that is older than the image.
 ///
 /// # Errors
 /// The disk failed.
@@ -91,7 +114,14 @@ impl Journal {
     /// # Errors
     /// `Damaged` where it is not whole: it got its name only after it was, so the disk lost it.
     pub fn find(dir: &Path) -> Result<Option<Journal>, StoreError> {
-        let path = path_of(dir);
+        Self::open(path_of(dir))
+    }
+
+    /// The journal of this path, if it is there.
+    ///
+    /// # Errors
+    /// `Damaged` where it is not whole.
+    pub fn open(path: PathBuf) -> Result<Option<Journal>, StoreError> {
         match File::open(&path) {
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StoreError::Io { context: format!("open {}", path.display()), source }),
@@ -119,13 +149,21 @@ impl Journal {
     /// # Errors
     /// The disk failed, or `visit` did.
     pub fn each(&self, mut visit: impl FnMut(Pair) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        let file = File::open(&self.path).map_err(|e| damaged(&self.path, &e))?;
-        let mut input = BufReader::with_capacity(BUFFER_BYTES, file);
-        read_head(&mut input).map_err(|e| damaged(&self.path, &e))?;
-        for _ in 0..self.pairs_count {
-            visit(read_pair(&mut input).map_err(|e| damaged(&self.path, &e))?)?;
+        let pairs = self.pairs().map_err(|e| damaged(&self.path, &e))?;
+        for pair in pairs {
+            visit(pair.map_err(|e| damaged(&self.path, &e))?)?;
         }
         Ok(())
+    }
+
+    /// The same, one at a time.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn pairs(&self) -> io::Result<impl Iterator<Item = io::Result<Pair>> + use<>> {
+        let mut input = BufReader::with_capacity(BUFFER_BYTES, File::open(&self.path)?);
+        read_head(&mut input)?;
+        Ok((0..self.pairs_count).map(move |_| read_pair(&mut input)))
     }
 }
 
@@ -222,9 +260,13 @@ mod tests {
         };
         journal.each(&mut keep).expect("reads");
         assert_eq!((journal.span, found), (SPAN, changes()));
-        remove(dir.path()).expect("removes");
-        remove(dir.path()).expect("removes again");
+        let kept = tempfile::tempdir().expect("makes");
+        super::keep(dir.path(), kept.path(), SPAN).expect("keeps");
         assert!(Journal::find(dir.path()).expect("looks").is_none());
+        assert_eq!(Span::of_file_name(&SPAN.file_name()), Some(SPAN));
+        let journal = Journal::open(kept.path().join(SPAN.file_name())).expect("reads").expect("is kept");
+        assert_eq!((journal.span, journal.pairs().expect("reads").count()), (SPAN, 3));
+        remove(dir.path()).expect("nothing to remove is no error");
     }
 
     #[test]

@@ -44,9 +44,4 @@ impl KvCommit for MemStore {
         }
         Ok(())
     }
-
-    fn replace(&self, _index: u64, pairs: &mut dyn Iterator<Item = (Bytes, Bytes)>) -> Result<(), StoreError> {
-        *self.pairs.write() = pairs.collect();
-        Ok(())
-    }
 }

@@ -5,6 +5,9 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+pub mod blocks;
+pub mod checkpoint;
+pub mod checkpoint_dir;
 pub mod codec;
 pub mod drain;
 pub mod durable;
@@ -15,6 +18,7 @@ pub mod keys;
 pub mod lock_record;
 pub mod mem_store;
 pub mod memtable;
+pub mod merge;
 pub mod read;
 pub mod records;
 pub mod sled_image;
@@ -57,6 +61,4 @@ pub trait KvCommit: Send + Sync + 'static {
     fn view<R>(&self, read: impl FnOnce(&dyn KvRead) -> R) -> R;
     /// Makes the batch of log entry `index` visible, as one step. Indexes ascend.
     fn commit(&self, index: u64, batch: Batch) -> Result<(), StoreError>;
-    /// Replaces everything by `pairs` (ascending), the state at `index`: a snapshot install.
-    fn replace(&self, index: u64, pairs: &mut dyn Iterator<Item = (Bytes, Bytes)>) -> Result<(), StoreError>;
 }

@@ -1,0 +1,128 @@
+//! When a checkpoint is made, and what of the log goes then. Called by background/checkpointer and admin_service.
+//!
+//! One is due when as much log has come since the last as that one took, and at least `log_bytes_min`. So all checkpoints together cost
+//! no more writing than the log itself, the log never takes more than a few times what the state does, and what is left of it is always
+//! about as cheap for a follower as the checkpoint would be. The log goes up to the last but one: the last may turn out to be damaged.
+
+use super::log_store::LogStore;
+use super::node::RaftNode;
+use super::state_machine::{FreshCheckpoint, checkpoint_head};
+use crate::error::MetadError;
+use crate::store::StoreError;
+use openraft::async_runtime::watch::WatchReceiver;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, oneshot};
+
+/// openraft takes a checkpoint that is there already.
+const ADOPT_DEADLINE: Duration = Duration::from_secs(60);
+/// Others come first.
+const CHECKPOINT_NICE: libc::c_int = 10;
+
+pub struct Checkpointing {
+    log: LogStore,
+    fresh: FreshCheckpoint,
+    /// One at a time.
+    turn: Mutex<()>,
+    /// `log.grown_bytes()` when the last one began.
+    grown_at_last: AtomicU64,
+}
+
+/// What was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Made {
+    pub index: u64,
+    pub bytes: u64,
+    pub took: Duration,
+}
+
+impl Checkpointing {
+    pub fn new(log: LogStore, fresh: FreshCheckpoint) -> Checkpointing {
+        Checkpointing { log, fresh, turn: Mutex::new(()), grown_at_last: AtomicU64::new(0) }
+    }
+}
+
+impl RaftNode {
+    pub fn log_disk_bytes(&self) -> u64 {
+        self.checkpoints.log.disk_bytes()
+    }
+
+    /// Whether enough has come since the last checkpoint.
+    ///
+    /// # Errors
+    /// The disk cannot be read.
+    pub fn is_checkpoint_due(&self, log_bytes_min: u64) -> Result<bool, StoreError> {
+        let last_bytes = self.store.checkpoints().stored()?.last().map_or(0, |stored| stored.bytes);
+        let grown = self.checkpoints.log.grown_bytes();
+        let since = grown.saturating_sub(self.checkpoints.grown_at_last.load(Ordering::Relaxed));
+        Ok(since >= log_bytes_min.max(last_bytes))
+    }
+
+    /// Makes a checkpoint now, and lets the log go that nobody needs any more.
+    ///
+    /// # Errors
+    /// The disk is full: what is there stays, and a later call may succeed. Any other failure of the disk stops the node.
+    pub async fn checkpoint(&self) -> Result<Made, MetadError> {
+        let _turn = self.checkpoints.turn.lock().await;
+        let began = Instant::now();
+        let grown = self.checkpoints.log.grown_bytes();
+        let index = self.write_checkpoint().await?;
+        self.checkpoints.grown_at_last.store(grown, Ordering::Relaxed);
+        self.checkpoints.fresh.set(index);
+        let stopped = |error: openraft::errors::Fatal<_>| MetadError::Raft(error.to_string());
+        self.raft.trigger().snapshot().await.map_err(stopped)?;
+        self.wait_adopted(index).await?;
+        let stored = self.stored_checkpoints()?;
+        if let [.., older, _] = &stored[..] {
+            self.raft.trigger().purge_log(older.index).await.map_err(stopped)?;
+        }
+        let bytes = stored.last().map_or(0, |newest| newest.bytes);
+        Ok(Made { index, bytes, took: began.elapsed() })
+    }
+
+    fn stored_checkpoints(&self) -> Result<Vec<crate::store::checkpoint_dir::Stored>, MetadError> {
+        let dir = self.store.checkpoints();
+        dir.stored().map_err(|source| MetadError::OpenState { path: dir.path().to_owned(), source })
+    }
+
+    /// On a thread of its own, of low priority.
+    async fn write_checkpoint(&self) -> Result<u64, MetadError> {
+        let (done, made) = oneshot::channel();
+        let store = self.store.clone();
+        let body = move || {
+            // SAFETY: changes the scheduling of the calling thread only; 0 names it. It may always lower itself.
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, CHECKPOINT_NICE) };
+            // Whoever asked may have gone.
+            drop(done.send(store.checkpoint(checkpoint_head)));
+        };
+        let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(body);
+        thread.map_err(|source| MetadError::Start { what: "checkpoint thread", source })?;
+        let made = made.await.map_err(|_| MetadError::Raft("the checkpoint's thread ended".to_owned()))?;
+        made.map_err(|source| {
+            if !is_full(&source) {
+                self.fatal.raise(format!("make a checkpoint: {source}"));
+            }
+            MetadError::OpenState { path: self.store.checkpoints().path().to_owned(), source }
+        })
+    }
+
+    /// Until openraft knows of it, no log is purged for it.
+    async fn wait_adopted(&self, index: u64) -> Result<(), MetadError> {
+        let mut metrics = self.metrics.clone();
+        let adopted = async {
+            while metrics.borrow_watched().snapshot.is_none_or(|id| id.index < index) {
+                metrics.changed().await.map_err(|_| MetadError::Raft("raft has stopped".to_owned()))?;
+            }
+            Ok(())
+        };
+        let late = |_| MetadError::Raft(format!("the checkpoint at {index} was not taken up"));
+        tokio::time::timeout(ADOPT_DEADLINE, adopted).await.map_err(late)?
+    }
+}
+
+/// Whether there is no room left; that passes.
+fn is_full(error: &StoreError) -> bool {
+    matches!(error, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+}
+
