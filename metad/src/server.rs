@@ -114,6 +114,7 @@ pub async fn run(config: Config) -> Result<(), MetadError> {
         tls: tls.as_ref().map(|tls| tls.client.clone()),
         timing: config.timing,
         sync: config.sync,
+        log_chunk_bytes: config.checkpoint_log_bytes,
         fatal: fatal.clone(),
     };
     let raft = crate::raft::node::start(options, store).await?;

@@ -15,7 +15,7 @@ struct Builder;
 impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().expect("temp dir");
-        let options = LogStoreOptions { sync: true };
+        let options = LogStoreOptions::default();
         let log = LogStore::open(&dir.path().join("wal"), options, Fatal::default()).expect("open log");
         let store =
             Arc::new(NodeStore::open(&dir.path().join("image"), DurableOptions::default()).expect("open store"));

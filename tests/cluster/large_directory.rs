@@ -1,20 +1,13 @@
 //! A directory of very many entries: made, listed while others come and go, and removed, with bounded memory on both sides.
 //! HOLDFAST_ENTRIES=1000000 makes it a million; CI does with fewer, since it runs debug builds.
 
-use futures::StreamExt;
-use holdfast::config::MetaConfig;
-use holdfast::meta::url::MetaUrl;
-use holdfast::meta::{MetaApi, MetaClient};
-use holdfast_proto::pb;
 use holdfast_tests::mount::Mount;
-use holdfast_tests::{admin, process, shared};
+use holdfast_tests::{crowd, process, shared};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const ENTRIES_COUNT: usize = 30_000;
-/// Requests at once, where no kernel is in between.
-const IN_FLIGHT: usize = 128;
 /// What is left for `rm -rf` through the mount, which removes one after the other.
 const REMOVED_BY_MOUNT: usize = 1_500;
 /// By how much a listing may make a process grow: far less than the entries take.
@@ -22,44 +15,6 @@ const GROWTH_KIB_MAX: u64 = 24 << 10;
 
 fn entries_count() -> usize {
     std::env::var("HOLDFAST_ENTRIES").ok().and_then(|text| text.parse().ok()).unwrap_or(ENTRIES_COUNT)
-}
-
-fn name(number: usize) -> String {
-    format!("an-entry-with-a-name-of-a-usual-length-{number:08}")
-}
-
-/// Does `work` with a client that has a session of its own.
-fn with_client<F: Future<Output = ()>>(meta: &str, work: impl FnOnce(MetaClient) -> F) {
-    let url = MetaUrl::from_arg_or_env(Some(meta)).expect("META");
-    admin::runtime().block_on(async {
-        let client = MetaClient::connect(MetaConfig::new(&url, None)).await.expect("connects");
-        client.open_session(url.volume().expect("volume"), "test", "none").await.expect("opens");
-        work(client).await;
-    });
-}
-
-fn make(meta: &str, parent: u64, count: usize) {
-    with_client(meta, |client| async move {
-        let create = |number: usize| {
-            let op = pb::CreateOp { parent, name: name(number).into(), mode: 0o644, exclusive: true, umask: 0 };
-            let client = &client;
-            async move { client.mutate(&pb::Creds::default(), op).await.expect("creates") }
-        };
-        futures::stream::iter(0..count).map(create).buffer_unordered(IN_FLIGHT).for_each(|_| async {}).await;
-        client.close_session().await.expect("closes");
-    });
-}
-
-fn remove(meta: &str, parent: u64, numbers: std::ops::Range<usize>) {
-    with_client(meta, |client| async move {
-        let unlink = |number: usize| {
-            let op = pb::UnlinkOp { parent, name: name(number).into() };
-            let client = &client;
-            async move { client.mutate(&pb::Creds::default(), op).await.expect("removes") }
-        };
-        futures::stream::iter(numbers).map(unlink).buffer_unordered(IN_FLIGHT).for_each(|_| async {}).await;
-        client.close_session().await.expect("closes");
-    });
 }
 
 fn status_kib(pid: u32, field: &str) -> u64 {
@@ -95,7 +50,7 @@ fn list(dir: &Path, count: usize) {
         let mut seen = vec![0_u8; count];
         for entry in fs::read_dir(dir).expect("opens") {
             let entry_name = entry.expect("goes on").file_name().into_string().expect("text");
-            if let Some(number) = entry_name.strip_prefix(&name(0)[..name(0).len() - 8]) {
+            if let Some(number) = entry_name.strip_prefix(&crowd::name(0)[..crowd::name(0).len() - 8]) {
                 seen[number.parse::<usize>().expect("a number")] += 1;
             }
         }
@@ -113,7 +68,7 @@ fn a_large_directory_is_made_listed_and_removed_in_bounded_memory() {
     let count = entries_count();
     fs::create_dir(mount.path("large")).unwrap();
     let parent = std::os::unix::fs::MetadataExt::ino(&fs::metadata(mount.path("large")).unwrap());
-    make(&meta, parent, count);
+    crowd::make(&meta, parent, 0..count);
     let pids: Vec<u32> = mount.pid().into_iter().chain(metad_pids()).collect();
     assert_eq!(pids.len(), 4);
     let grown = growth(&pids, || list(&mount.path("large"), count));
@@ -122,7 +77,7 @@ fn a_large_directory_is_made_listed_and_removed_in_bounded_memory() {
 
     let fresh = Mount::start_with(&meta, &["--attr-cache", "60", "--entry-cache", "60"]);
     list(&fresh.path("large"), count);
-    remove(&meta, parent, REMOVED_BY_MOUNT..count);
+    crowd::remove(&meta, parent, REMOVED_BY_MOUNT..count);
     fs::remove_dir_all(mount.path("large")).unwrap();
     assert_eq!(fs::read_dir(&fresh.dir).unwrap().count(), 0);
 }

@@ -4,6 +4,7 @@
 mod bad_input;
 mod bad_node;
 mod bad_wire;
+mod checkpoints;
 mod clones;
 mod exactly_once;
 mod failover;

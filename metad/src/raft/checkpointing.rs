@@ -9,6 +9,7 @@ use super::node::RaftNode;
 use super::state_machine::{FreshCheckpoint, checkpoint_head};
 use crate::error::MetadError;
 use crate::store::StoreError;
+use crate::store::checkpoint_dir::Stored;
 use openraft::async_runtime::watch::WatchReceiver;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +49,11 @@ impl RaftNode {
         self.checkpoints.log.disk_bytes()
     }
 
+    /// The newest checkpoint, where the disk can say.
+    pub fn newest_checkpoint(&self) -> Option<Stored> {
+        self.store.checkpoints().stored().ok()?.pop()
+    }
+
     /// Whether enough has come since the last checkpoint.
     ///
     /// # Errors
@@ -81,7 +87,7 @@ impl RaftNode {
         Ok(Made { index, bytes, took: began.elapsed() })
     }
 
-    fn stored_checkpoints(&self) -> Result<Vec<crate::store::checkpoint_dir::Stored>, MetadError> {
+    fn stored_checkpoints(&self) -> Result<Vec<Stored>, MetadError> {
         let dir = self.store.checkpoints();
         dir.stored().map_err(|source| MetadError::OpenState { path: dir.path().to_owned(), source })
     }
@@ -125,4 +131,3 @@ impl RaftNode {
 fn is_full(error: &StoreError) -> bool {
     matches!(error, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
 }
-

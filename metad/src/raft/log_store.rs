@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Bytes and records after which the WAL starts a new file. Small, because closing one evicts its part of the WAL's cache at once.
-const CHUNK_BYTES_MAX: usize = 64 << 20;
+pub const CHUNK_BYTES_MAX: u64 = 64 << 20;
 const CHUNK_RECORDS_MAX: usize = 64 * 1024;
 /// What the WAL itself caches; our tail ring serves the hot reads.
 const CACHE_ITEMS_MAX: usize = 1024;
@@ -63,6 +63,14 @@ impl LogStoreError {
 pub struct LogStoreOptions {
     /// Whether a flush reaches the disk. Off in tests only.
     pub sync: bool,
+    /// Bytes after which the WAL starts a new file; the log goes file by file.
+    pub chunk_bytes: u64,
+}
+
+impl Default for LogStoreOptions {
+    fn default() -> LogStoreOptions {
+        LogStoreOptions { sync: true, chunk_bytes: CHUNK_BYTES_MAX }
+    }
 }
 
 type RaftLog = raft_log::RaftLog<WalTypes>;
@@ -233,7 +241,7 @@ impl LogStore {
         let mut config = raft_log::Config::new(dir.display());
         // The default waits 1 ms for company in every flush; ours gathers by itself.
         config.wal.flush_batch_wait = Some(Duration::ZERO);
-        config.wal.chunk_max_size = Some(CHUNK_BYTES_MAX);
+        config.wal.chunk_max_size = Some(options.chunk_bytes.min(CHUNK_BYTES_MAX) as usize);
         config.wal.chunk_max_records = Some(CHUNK_RECORDS_MAX);
         config.wal.truncate_incomplete_record = Some(true);
         // The next flush is started from the worker's own callback, which must never wait for the worker.

@@ -11,12 +11,12 @@ fn entry(term: u64, index: u64, body: &'static [u8]) -> Entry {
 }
 
 fn open(dir: &Path) -> LogStore {
-    LogStore::open(dir, LogStoreOptions { sync: true }, Fatal::default()).expect("a fresh or intact WAL opens")
+    LogStore::open(dir, LogStoreOptions::default(), Fatal::default()).expect("a fresh or intact WAL opens")
 }
 
 /// The WAL is locked until the last flush's callback has been dropped, on the WAL's own thread.
 fn reopen(dir: &Path) -> LogStore {
-    let attempt = || LogStore::open(dir, LogStoreOptions { sync: true }, Fatal::default());
+    let attempt = || LogStore::open(dir, LogStoreOptions::default(), Fatal::default());
     for _ in 0..2_000 {
         if let Ok(store) = attempt() {
             return store;
@@ -62,7 +62,7 @@ async fn a_damaged_log_is_refused_with_what_to_do() {
         assert!(bytes.len() > 400, "{}", bytes.len());
         bytes[200 + at] ^= 0x40;
         std::fs::write(&wal, &bytes).expect("writes");
-        let refused = LogStore::open(dir.path(), LogStoreOptions { sync: true }, Fatal::default());
+        let refused = LogStore::open(dir.path(), LogStoreOptions::default(), Fatal::default());
         match refused {
             Err(error @ LogStoreError::Damaged { .. }) => assert!(error.to_string().contains("is damaged"), "{error}"),
             Err(other) => panic!("byte {at}: {other:?}"),

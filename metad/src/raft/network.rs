@@ -214,7 +214,8 @@ impl NetSnapshot<TypeConfig> for PeerConnection {
         let from = self.offer_snapshot(data.clone()).await.map_err(|error| lost(error.to_string()))?;
         tracing::info!(peer = self.target, bytes = snapshot.snapshot.bytes, from, "sends a checkpoint");
         let (frames, body) = mpsc::channel(4);
-        let reader = tokio::task::spawn_blocking(move || send_file(RaftFrame { data }, snapshot.snapshot, from, frames));
+        let reader =
+            tokio::task::spawn_blocking(move || send_file(RaftFrame { data }, snapshot.snapshot, from, frames));
         let answer = tokio::select! {
             answer = self.within(SNAPSHOT_DEADLINE, client.snapshot(self.caller.request(body))) => answer,
             closed = cancel => return Err(StreamingError::Closed(closed)),

@@ -2,9 +2,9 @@
 //! see no openraft type but those of raft/types.
 
 use super::channel::Caller;
+use super::checkpointing::Checkpointing;
 use super::log_store::{LogStore, LogStoreOptions};
 use super::network::PeerNetwork;
-use super::checkpointing::Checkpointing;
 use super::state_machine::{FreshCheckpoint, NodeStore, StateMachine};
 use super::types::{Command, EntryResponder, LogId, Raft, TypeConfig};
 use crate::error::{Fatal, MetadError};
@@ -48,6 +48,8 @@ pub struct RaftOptions {
     pub tls: Option<ClientTlsConfig>,
     pub timing: Timing,
     pub sync: bool,
+    /// The log goes file by file: of about this size.
+    pub log_chunk_bytes: u64,
     pub fatal: Fatal,
 }
 
@@ -167,7 +169,7 @@ fn recover_state(store: &NodeStore, log: &LogStore) -> Result<(), MetadError> {
 }
 
 async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode, LogStore), MetadError> {
-    let log_options = LogStoreOptions { sync: options.sync };
+    let log_options = LogStoreOptions { sync: options.sync, chunk_bytes: options.log_chunk_bytes };
     let log = LogStore::open(&options.dir.join("wal"), log_options, options.fatal.clone())?;
     recover_state(&store, &log)?;
     let fresh = FreshCheckpoint::default();

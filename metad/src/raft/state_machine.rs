@@ -15,7 +15,9 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use prost::Message;
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -186,6 +188,15 @@ impl StateMachine {
         Ok(Snapshot { meta: snapshot.meta()?, snapshot })
     }
 
+    fn copy_of(&self, file: &File, index: u64) -> io::Result<PathBuf> {
+        let part = self.store.checkpoints().path().join(format!("{index:020}.copy.part"));
+        let (mut from, mut to) = (file.try_clone()?, File::create(&part)?);
+        from.seek(SeekFrom::Start(0))?;
+        io::copy(&mut from, &mut to)?;
+        to.sync_all()?;
+        Ok(part)
+    }
+
     fn install(&self, meta: &SnapshotMeta, received: SnapshotFile) -> io::Result<()> {
         // All of it was verified when it came.
         if received.meta()? != *meta {
@@ -194,7 +205,9 @@ impl StateMachine {
         let index = meta.last_log_id.map_or(0, |id| id.index);
         let installed = match &received.received {
             Some(part) => self.store.install(part, index),
-            None => self.store.load(&received.file),
+            // It is one of ours, and newer than the state.
+            None if self.store.checkpoints().path_of(index).exists() => self.store.load(&received.file),
+            None => self.store.install(&self.copy_of(&received.file, index)?, index),
         };
         installed.map_err(|error| self.stop("install a checkpoint", error))
     }

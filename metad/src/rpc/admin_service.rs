@@ -6,7 +6,8 @@ use crate::rpc::push::Hub;
 use crate::rpc::verify::Verifier;
 use holdfast_proto::pb::admin_server::Admin;
 use holdfast_proto::pb::{
-    Member, NodeStatus, NodeStatusQuery, TransferLeaderReply, TransferLeaderRequest, VerifyReply, VerifyRequest,
+    CheckpointReply, CheckpointRequest, Member, NodeStatus, NodeStatusQuery, TransferLeaderReply,
+    TransferLeaderRequest, VerifyReply, VerifyRequest,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,10 @@ impl AdminService {
         status.version = holdfast_proto::version::BUILD.to_owned();
         status.image = self.node.image_index();
         status.members = self.node.members().into_iter().map(|(id, addr, voter)| Member { id, addr, voter }).collect();
+        if let Some(newest) = self.node.newest_checkpoint() {
+            (status.checkpoint, status.checkpoint_bytes) = (newest.index, newest.bytes);
+        }
+        status.log_bytes = self.node.log_disk_bytes();
         status.sessions = self.hub.attached().len() as u64;
         status.ready = self.node.is_ready();
         status
@@ -57,6 +62,12 @@ impl Admin for AdminServer {
 
     async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<VerifyReply>, Status> {
         self.0.verifier.verify(request.into_inner().at).await.map(Response::new)
+    }
+
+    async fn checkpoint(&self, _: Request<CheckpointRequest>) -> Result<Response<CheckpointReply>, Status> {
+        let made = self.0.node.checkpoint().await.map_err(|error| Status::internal(error.one_line()))?;
+        let (id, took_ms) = (self.0.node.id, made.took.as_millis().min(u128::from(u32::MAX)) as u32);
+        Ok(Response::new(CheckpointReply { id, index: made.index, bytes: made.bytes, took_ms }))
     }
 
     async fn transfer_leader(

@@ -75,7 +75,8 @@ impl SnapshotInbox {
     ) -> Result<SnapshotFile, Status> {
         let _turn = self.turn()?;
         let path = self.path(meta, body_bytes);
-        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(fatal)?;
+        let mut file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(fatal)?;
         let mut bytes = file.seek(SeekFrom::End(0)).map_err(fatal)?;
         let mut told = Instant::now();
         tracing::info!(bytes, of = body_bytes, "receives a checkpoint");

@@ -98,7 +98,8 @@ impl CheckpointDir {
     /// The journals that lead from the state at `from` to the one at `to`; None where one is missing.
     fn chain(&self, from: u64, to: u64) -> Result<Option<Vec<PathBuf>>, StoreError> {
         let files = self.files()?;
-        let mut spans: Vec<(Span, PathBuf)> = files.into_iter().filter_map(|path| Some((span_of(&path)?, path))).collect();
+        let mut spans: Vec<(Span, PathBuf)> =
+            files.into_iter().filter_map(|path| Some((span_of(&path)?, path))).collect();
         spans.sort_by_key(|(span, _)| (span.from_index, span.to_index));
         let (mut at, mut chain) = (from, Vec::new());
         for (span, path) in spans {

@@ -310,7 +310,11 @@ impl Shared {
     }
 
     fn drain_all(&self, gate: &MutexGuard<'_, ImageDir>) -> Result<(), StoreError> {
-        let idle = self.layers.read().index == self.image_index.load(Ordering::Acquire);
+        let idle = {
+            let layers = self.layers.read();
+            // The very first entry has the index of an empty image.
+            layers.index == self.image_index.load(Ordering::Acquire) && layers.active.is_empty()
+        };
         if idle { Ok(()) } else { self.drain_generation(gate) }
     }
 

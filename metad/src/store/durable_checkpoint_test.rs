@@ -12,7 +12,8 @@ fn open(temp: &Path) -> DurableStore {
 
 /// States of these tests know their index by a key.
 fn head(view: &dyn KvRead) -> Result<Head, StoreError> {
-    let index = view.get(&key(0))?.map_or(0, |value| std::str::from_utf8(&value).expect("text").parse().expect("number"));
+    let index =
+        view.get(&key(0))?.map_or(0, |value| std::str::from_utf8(&value).expect("text").parse().expect("number"));
     Ok(Head { index, meta: Bytes::from_static(b"meta") })
 }
 
@@ -57,7 +58,13 @@ fn each_is_made_of_the_one_before_and_the_journals_since_and_two_are_kept() {
             }
         }
         // Whatever the image says: it is not asked.
-        store.shared.gate.lock().image.write_slice([(&key(9999)[..], Some(&b"of the image"[..]))].into_iter()).expect("writes");
+        store
+            .shared
+            .gate
+            .lock()
+            .image
+            .write_slice([(&key(9999)[..], Some(&b"of the image"[..]))].into_iter())
+            .expect("writes");
         let mut expected = dump(&store);
         expected.retain(|(found, _)| *found != key(9999));
         assert_eq!(checkpoint(&store), expected, "round {round}");
@@ -115,7 +122,8 @@ fn a_lost_image_comes_back_from_the_newest_whole_checkpoint() {
     for damaged_count in 0..=2 {
         fs::remove_dir_all(temp.path().join("image")).expect("removes");
         for path in checkpoints.iter().rev().take(damaged_count) {
-            fs::write(path, &fs::read(path).unwrap_or_default()[..50.min(fs::read(path).unwrap_or_default().len())]).expect("cuts");
+            fs::write(path, &fs::read(path).unwrap_or_default()[..50.min(fs::read(path).unwrap_or_default().len())])
+                .expect("cuts");
         }
         let store = open(temp.path());
         let found = store.recover(1).expect("recovers");

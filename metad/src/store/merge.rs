@@ -131,7 +131,8 @@ mod tests {
     #[test]
     fn a_source_that_fails_ends_it() {
         let good = Table::from([(1, Some(1)), (9, Some(9))]);
-        let failing: Vec<io::Result<Change>> = vec![Ok((Bytes::from_static(&[2]), None)), Err(io::Error::other("gone"))];
+        let failing: Vec<io::Result<Change>> =
+            vec![Ok((Bytes::from_static(&[2]), None)), Err(io::Error::other("gone"))];
         let mut merge = Merge::new(vec![source(&good), Box::new(failing.into_iter())]).expect("begins");
         assert!(merge.next().expect("the first").is_ok());
         assert!(merge.next().expect("the failure").is_err());
