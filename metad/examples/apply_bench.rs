@@ -24,7 +24,7 @@ impl<S: KvCommit> Load<'_, S> {
     fn apply(&mut self, mutations: Vec<pb::Mutation>) -> Result<Vec<Verdict>, Box<dyn Error>> {
         self.log_index += 1;
         let time = Some(pb::TimeSpec { sec: 1_000 + self.log_index as i64, nsec: 0 });
-        let entry = pb::LogEntry { time, mutations };
+        let entry = pb::LogEntry { time, mutations, tight: false };
         let applied = self.store.view(|view| apply_entry(view, self.log_index, &entry))?;
         self.store.commit(self.log_index, applied.batch)?;
         Ok(applied.outcomes.into_iter().map(|outcome| outcome.verdict).collect())

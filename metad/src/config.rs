@@ -15,6 +15,7 @@ const ELECTION_MIN_MS: u64 = 150;
 const ELECTION_MAX_MS: u64 = 250;
 const RPC_THREADS_MAX: usize = 64;
 const CHECKPOINT_LOG_MIB: u64 = 64;
+const RESERVE_MIB: u64 = 256;
 const CHECKPOINT_LOG_MIB_MAX: u64 = 1 << 20;
 
 /// One node of a Holdfast metadata cluster.
@@ -51,6 +52,9 @@ pub struct Flags {
     /// A checkpoint is made when so much log has come since the last one, MiB, or as much as that one took (default: 64)
     #[arg(long, env = "HOLDFAST_METAD_CHECKPOINT_LOG_MIB")]
     pub checkpoint_log_mib: Option<u64>,
+    /// Free space of the data directory's disk below which nothing may grow any more, MiB, so that files can still be removed (default: 256)
+    #[arg(long, env = "HOLDFAST_METAD_RESERVE_MIB")]
+    pub reserve_mib: Option<u64>,
     /// Found the cluster of all peers; harmless where it is founded already
     #[arg(long, env = "HOLDFAST_METAD_INIT")]
     pub init: bool,
@@ -92,6 +96,7 @@ struct ConfigFile {
     log_format: Option<LogFormat>,
     rpc_threads: Option<usize>,
     checkpoint_log_mib: Option<u64>,
+    reserve_mib: Option<u64>,
     init: Option<bool>,
     insecure: Option<bool>,
     tls: Option<TlsFile>,
@@ -132,6 +137,7 @@ pub struct Config {
     pub log_format: LogFormat,
     pub rpc_threads: usize,
     pub checkpoint_log_bytes: u64,
+    pub reserve_bytes: u64,
     pub init: bool,
     pub sync: bool,
     pub tls: Option<TlsPaths>,
@@ -262,6 +268,7 @@ impl Config {
             admin_listen,
             log_format,
             rpc_threads,
+            reserve_bytes: flags.reserve_mib.or(file.reserve_mib).unwrap_or(RESERVE_MIB).saturating_mul(1 << 20),
             checkpoint_log_bytes: checkpoint_log_bytes(flags.checkpoint_log_mib.or(file.checkpoint_log_mib))?,
             init,
             sync,

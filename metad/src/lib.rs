@@ -4,6 +4,7 @@ pub mod apply;
 pub mod background;
 pub mod clock;
 pub mod config;
+pub mod disk_room;
 pub mod error;
 pub mod identity;
 pub mod metrics;

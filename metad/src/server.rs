@@ -6,6 +6,7 @@
 use crate::background::{checkpointer, leader_watch, orphan_reclaim::OrphanReclaim, session_reaper};
 use crate::clock::SystemClock;
 use crate::config::{Config, TlsPaths};
+use crate::disk_room::DiskRoom;
 use crate::error::{Fatal, MetadError};
 use crate::identity::{ClusterId, Identity};
 use crate::raft::channel::{CONNECTION_WINDOW_BYTES, Caller, ClusterCell, PEER_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
@@ -119,7 +120,12 @@ pub async fn run(config: Config) -> Result<(), MetadError> {
     };
     let raft = crate::raft::node::start(options, store).await?;
     let node = raft.node.clone();
-    let parts = Parts::new(&config, node.clone(), cluster.clone(), &fatal);
+    let room = DiskRoom::new(&config.data_dir, config.reserve_bytes).map_err(|source| MetadError::File {
+        what: "ask for free space",
+        path: config.data_dir.clone(),
+        source,
+    })?;
+    let parts = Parts::new(&config, node.clone(), cluster.clone(), room.clone(), &fatal);
     let (split, accept) = listener::split(listener);
     let mut tasks = JoinSet::new();
     let peers = RaftService {
@@ -136,6 +142,7 @@ pub async fn run(config: Config) -> Result<(), MetadError> {
         tasks.spawn(crate::rpc::admin_http::serve(admin, node.clone(), prometheus));
     }
     parts.start_background(&mut tasks);
+    tasks.spawn(room.watch());
     tasks.spawn(checkpointer::run(node.clone(), config.checkpoint_log_bytes));
     if config.init {
         node.bootstrap(&config.peers).await?;
@@ -160,10 +167,10 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(config: &Config, node: Arc<RaftNode>, cluster: ClusterCell, fatal: &Fatal) -> Parts {
+    fn new(config: &Config, node: Arc<RaftNode>, cluster: ClusterCell, room: Arc<DiskRoom>, fatal: &Fatal) -> Parts {
         let hub = Arc::new(Hub::default());
         let runtime = tokio::runtime::Handle::current();
-        let proposer = Proposer::new(node.clone(), hub.clone(), Arc::new(SystemClock), runtime);
+        let proposer = Proposer::new(node.clone(), hub.clone(), Arc::new(SystemClock), room.clone(), runtime);
         let gate = ReadGate::new(node.clone(), fatal.clone());
         let meta = MetaService {
             node: node.clone(),
@@ -173,7 +180,7 @@ impl Parts {
             hub: hub.clone(),
         };
         let (addr, verifier) = (config.advertise.clone(), Verifier::new(node.clone()));
-        let admin = AdminService { node: node.clone(), cluster, hub: hub.clone(), addr, verifier };
+        let admin = AdminService { node: node.clone(), cluster, hub: hub.clone(), addr, room, verifier };
         Parts { node, hub, proposer, meta: MetaServer(Arc::new(meta)), admin: AdminServer(Arc::new(admin)) }
     }
 

@@ -77,7 +77,7 @@ fn every_state_is_sound_and_a_repetition_gets_the_first_answer() {
         let refs = keys::all_slice_refs(1);
         shared_count += dump(&store).iter().filter(|(key, _)| key.starts_with(&refs)).count();
         for (n, (mutation, verdict)) in newest.into_values().enumerate() {
-            let entry = pb::LogEntry { time: None, mutations: vec![mutation] };
+            let entry = pb::LogEntry { time: None, mutations: vec![mutation], tight: false };
             let applied = store.view(|view| apply_entry(view, ENTRIES + 1 + n as u64, &entry)).expect("applies");
             assert_eq!(applied.outcomes[0].verdict, verdict, "seed {seed}");
             assert!(applied.batch.0.is_empty(), "seed {seed}: a repetition wrote");
@@ -143,7 +143,7 @@ fn all_orphans_end_once_all_sessions_have() {
         }
         let send = |log_index, op: Op| {
             let mutations = vec![pb::Mutation { op: Some(op), ..Default::default() }];
-            apply(&store, log_index, &pb::LogEntry { time: None, mutations });
+            apply(&store, log_index, &pb::LogEntry { time: None, mutations, tight: false });
         };
         let sessions = store.view(|view| query::sessions(view)).expect("reads");
         let ids = sessions.iter().map(|session| session.info.session).collect();

@@ -25,8 +25,10 @@ mod tests {
         let storage = Some(pb::Storage { kind: "s3".into(), url: "s3://b".into(), secrets, ..Default::default() });
         let settings = Some(pb::VolumeSettings { storage, ..Default::default() });
         let op = Some(pb::mutation::Op::FormatVolume(pb::FormatVolumeOp { settings }));
-        let text =
-            format!("{:?}", pb::LogEntry { mutations: vec![pb::Mutation { op, ..Default::default() }], time: None });
+        let text = format!(
+            "{:?}",
+            pb::LogEntry { mutations: vec![pb::Mutation { op, ..Default::default() }], time: None, tight: false }
+        );
         assert!(text.contains("secret_access_key") && text.contains("s3://b"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
     }

@@ -59,7 +59,7 @@ fn they_bound_the_log_and_bring_back_what_a_node_lost() {
     let _turn = one_at_a_time();
     let cluster = cluster();
     let meta = cluster.format("v");
-    crowd::make(&meta, 1, 10_000..14_000);
+    crowd::make(&meta, 1, 10_000..11_500);
     let leader = cluster.leader();
     let node = cluster.ids().into_iter().find(|id| *id != leader).expect("a follower");
 
@@ -88,7 +88,7 @@ fn they_bound_the_log_and_bring_back_what_a_node_lost() {
         cut(checkpoint_files(&cluster, node).last().expect("is there"));
     });
     assert!(said.contains("a checkpoint is damaged") && said.contains("loaded the state from a checkpoint"), "{said}");
-    assert_eq!(crowd::count(&meta, 1), 4_000);
+    assert_eq!(crowd::count(&meta, 1), 1_500);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_node_that_was_away_for_long_gets_the_leaders_and_takes_up_a_transfer_that_b
     let _turn = one_at_a_time();
     let cluster = cluster();
     let meta = cluster.format("v");
-    crowd::make(&meta, 1, 10_000..16_000);
+    crowd::make(&meta, 1, 10_000..11_500);
     let leader = cluster.leader();
     let node = cluster.ids().into_iter().find(|id| *id != leader).expect("a follower");
     let said = endure(&cluster, node, || {
@@ -121,5 +121,5 @@ fn a_node_that_was_away_for_long_gets_the_leaders_and_takes_up_a_transfer_that_b
     let left = fs::read_dir(cluster.node(node).data_dir().join("checkpoint")).expect("lists");
     let parts = left.filter(|file| file.as_ref().expect("lists").file_name().to_string_lossy().ends_with(".part"));
     assert_eq!(parts.count(), 0);
-    assert_eq!(crowd::count(&meta, 1), 6_000);
+    assert_eq!(crowd::count(&meta, 1), 1_500);
 }

@@ -6,6 +6,7 @@ mod bad_node;
 mod bad_wire;
 mod checkpoints;
 mod clones;
+mod disk;
 mod exactly_once;
 mod failover;
 mod fstab;

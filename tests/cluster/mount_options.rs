@@ -3,7 +3,7 @@
 use holdfast_tests::fs::mount_fs::MountFs;
 use holdfast_tests::fs::{Fs, User};
 use holdfast_tests::mount::Mount;
-use holdfast_tests::shared;
+use holdfast_tests::{process, shared};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -40,6 +40,24 @@ fn ro_noexec_nosuid_and_nodev_are_obeyed_by_the_mount_that_has_them() {
     for option in ["ro", "noexec", "nosuid", "nodev"] {
         assert!(line.split([' ', ',']).any(|word| word == option), "{option} in {line}");
     }
+}
+
+#[test]
+fn a_mount_becomes_read_only_and_writable_again_by_remount() {
+    let (_, mount) = shared::own_volume();
+    let remount = |options: &str| {
+        // -i: no helper is asked; it would look for a program of the filesystem's name.
+        let mut command = std::process::Command::new("mount");
+        command.args(["-i", "-o", options]).arg(&mount.dir);
+        process::run(command).ok("mount -i -o remount");
+    };
+    fs::write(mount.path("f"), b"1").unwrap();
+    remount("remount,ro");
+    assert_eq!(errno(fs::write(mount.path("f"), b"2")), Some(libc::EROFS));
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"1");
+    remount("remount,rw");
+    fs::write(mount.path("f"), b"3").unwrap();
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"3");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! Called by tests. What is left when a test fails is cleaned by Drop and, for clusters in statics, at exit. Before, the state of every
 //! node that runs is verified.
 
+use crate::disk::Disk;
 use crate::process::{self, Ended, Leftover};
 use crate::{admin, ports, verify};
 use holdfast_proto::pb;
@@ -20,13 +21,15 @@ pub struct Shape {
     pub advertise: Option<Vec<u16>>,
     /// Environment of the nodes.
     pub env: Vec<(String, String)>,
+    /// Each node's data directory is a disk of its own, of so many MiB (needs root).
+    pub disk_mib: Option<u64>,
     /// The states are not verified when the cluster goes: it is damaged on purpose, or admits the harness nowhere.
     pub unverified: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Shape { node_count: 3, no_sync: false, advertise: None, env: Vec::new(), unverified: false }
+        Shape { node_count: 3, no_sync: false, advertise: None, env: Vec::new(), disk_mib: None, unverified: false }
     }
 }
 
@@ -39,9 +42,15 @@ pub struct Node {
     /// Holds `data`, the node's data directory, and `log`.
     pub dir: PathBuf,
     process: Mutex<Option<Child>>,
+    disk: Option<Disk>,
 }
 
 impl Node {
+    /// The disk that its data directory is on, where the shape says so.
+    pub fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("a cluster with disks of its own")
+    }
+
     pub fn addr(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -89,12 +98,14 @@ impl Cluster {
         let nodes = (1..=shape.node_count).map(|id| {
             let node_dir = dir.join(format!("metad-{id}"));
             std::fs::create_dir_all(&node_dir).expect("node directory");
+            let disk = shape.disk_mib.map(|mib| Disk::new(&node_dir.join("data"), mib));
             Node {
                 id,
                 port: ports::free_port(),
                 admin_port: ports::free_port(),
                 dir: node_dir,
                 process: Mutex::new(None),
+                disk,
             }
         });
         Cluster { nodes: nodes.collect(), dir, shape }
@@ -157,11 +168,29 @@ impl Cluster {
 
     /// Starts a node that is not running. Does not wait for it.
     pub fn start_node(&self, id: u64) {
+        self.start_command(id, self.command(id));
+    }
+
+    /// The same under `strace`, which makes the calls named in `inject` fail as it says.
+    pub fn start_node_injected(&self, id: u64, inject: &str) {
+        let node = self.command(id);
+        let mut command = Command::new("strace");
+        command.args(["-f", "--seccomp-bpf", "-o", "/dev/null", "-e"]).arg(format!("inject={inject}"));
+        command.arg(node.get_program()).args(node.get_args());
+        for (key, value) in node.get_envs() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        self.start_command(id, command);
+    }
+
+    fn start_command(&self, id: u64, mut command: Command) {
         let node = self.node(id);
         let mut slot = node.process.lock().unwrap();
         assert!(slot.is_none(), "node {id} is running");
         let log = OpenOptions::new().create(true).append(true).open(node.log_path()).expect("log file");
-        let mut command = self.command(id);
         command.stdout(log.try_clone().expect("dup")).stderr(log);
         let child = process::spawn(command).expect("start metad");
         process::register(Leftover::Process(child.id()));
@@ -182,6 +211,14 @@ impl Cluster {
         let mut child = self.node(id).process.lock().unwrap().take().expect("the node runs");
         process::signal(child.id(), signal);
         let status = process::wait_for("metad to exit", || child.try_wait().expect("wait for metad"));
+        process::unregister(&Leftover::Process(child.id()));
+        status.code()
+    }
+
+    /// Waits until the node has ended by itself. Its exit code.
+    pub fn wait_ended(&self, id: u64) -> Option<i32> {
+        let mut child = self.node(id).process.lock().unwrap().take().expect("the node runs");
+        let status = process::wait_for("metad to end by itself", || child.try_wait().expect("wait for metad"));
         process::unregister(&Leftover::Process(child.id()));
         status.code()
     }

@@ -83,7 +83,7 @@ fn what_breaks_the_protocol_is_malformed() {
         mutation(0, Some(create("a"))),
         mutation(1 << 20, Some(pb::CloseSessionOp {}.into_wire())),
     ];
-    let entry = pb::LogEntry { time: None, mutations: bad };
+    let entry = pb::LogEntry { time: None, mutations: bad, tight: false };
     let applied = fs.store().view(|view| apply_entry(view, 100, &entry)).expect("applies");
     assert!(applied.outcomes.iter().all(|outcome| outcome.verdict == Verdict::Failed(Malformed)));
     assert!(applied.batch.0.is_empty());
@@ -96,7 +96,7 @@ fn mutations_of_one_entry_see_one_another() {
     let creds = Some(pb::Creds::default());
     let mutation = |slot, op| pb::Mutation { session, slot, seq: 1, creds: creds.clone(), op: Some(op) };
     let mutations = vec![mutation(0, create("a")), mutation(1, create("a")), mutation(0, create("a"))];
-    let entry = pb::LogEntry { time: None, mutations };
+    let entry = pb::LogEntry { time: None, mutations, tight: false };
     let applied = fs.store().view(|view| apply_entry(view, 100, &entry)).expect("applies");
     assert_eq!(applied.outcomes[1].verdict, Verdict::Refused(FsErrno::Exist));
     assert_eq!(applied.outcomes[2].verdict, applied.outcomes[0].verdict);
@@ -109,7 +109,8 @@ fn send(store: &MemStore, log_index: u64, op: Op) -> Verdict {
         op: Some(op),
         ..Default::default()
     }];
-    let applied = store.view(|view| apply_entry(view, log_index, &pb::LogEntry { time: None, mutations }));
+    let applied =
+        store.view(|view| apply_entry(view, log_index, &pb::LogEntry { time: None, mutations, tight: false }));
     let mut applied = applied.expect("applies");
     store.commit(log_index, applied.batch).expect("commits");
     applied.outcomes.pop().expect("one").verdict
@@ -118,6 +119,39 @@ fn send(store: &MemStore, log_index: u64, op: Op) -> Verdict {
 fn decode<R: Message + Default>(verdict: Verdict) -> R {
     let Verdict::Reply(reply) = verdict else { panic!("{verdict:?}") };
     R::decode(reply).expect("decodes")
+}
+
+#[test]
+fn while_the_disk_is_nearly_full_files_can_be_removed_and_nothing_grows() {
+    let mut fs = TestFs::new();
+    let ino = fs.create("old", 0o644).expect("creates").ino;
+    let creds = Some(pb::Creds::default());
+    let of = |slot, seq, op| pb::Mutation { session: fs.session(), slot, seq, creds: creds.clone(), op: Some(op) };
+    let named = |name: &'static str| pb::CreateOp { parent: ROOT_INO, name: name.into(), ..Default::default() };
+    let slice =
+        pb::Slice { len: 1, slice_id: fs.session() << 32 | 9, slice_len: 1, block_crc32c: vec![0], ..Default::default() };
+    let refused = vec![
+        of(11, 1, Op::Create(named("new"))),
+        of(12, 1, Op::CommitWrite(pb::CommitWriteOp { ino, slices: vec![slice], kill_priv: false })),
+        // The refusal is the answer to a repetition, too.
+        of(11, 1, Op::Create(named("new"))),
+    ];
+    let unlink = pb::UnlinkOp { parent: ROOT_INO, name: "old".into() };
+    let truncate = pb::SetattrOp { ino, size: Some(0), ..Default::default() };
+    let done = vec![
+        of(13, 1, Op::Setattr(truncate)),
+        of(14, 1, Op::Unlink(unlink)),
+        of(15, 1, Op::CloseSession(pb::CloseSessionOp {})),
+    ];
+    for (log_index, mutations, is_refused) in [(200, refused, true), (201, done, false)] {
+        let entry = pb::LogEntry { time: None, mutations, tight: true };
+        let applied = fs.store().view(|view| apply_entry(view, log_index, &entry)).expect("applies");
+        for outcome in applied.outcomes {
+            assert_eq!(outcome.verdict == Verdict::Refused(FsErrno::NoSpc), is_refused, "{outcome:?}");
+            assert_eq!(matches!(outcome.verdict, Verdict::Reply(_)), !is_refused, "{outcome:?}");
+        }
+        fs.store().commit(log_index, applied.batch).expect("commits");
+    }
 }
 
 #[test]
@@ -181,7 +215,7 @@ fn volumes_do_not_see_one_another() {
     let creds = Some(pb::Creds::default());
     for (log_index, session) in [(5, 1), (6, 2)] {
         let mutation = pb::Mutation { session, slot: 0, seq: 1, creds: creds.clone(), op: Some(create("same")) };
-        let entry = pb::LogEntry { time: None, mutations: vec![mutation] };
+        let entry = pb::LogEntry { time: None, mutations: vec![mutation], tight: false };
         let applied = store.view(|view| apply_entry(view, log_index, &entry)).expect("applies");
         assert!(matches!(applied.outcomes[0].verdict, Verdict::Reply(_)));
         assert_eq!(u64::from(applied.outcomes[0].effects.volume), session);

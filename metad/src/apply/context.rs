@@ -35,6 +35,8 @@ pub struct Context<'a> {
     pub log_index: u64,
     /// Never runs backwards from one entry to the next.
     pub now: Stamp,
+    /// Nothing may grow: the leader's disk is nearly full.
+    pub tight: bool,
     /// 0 for operations outside of a volume.
     pub volume: u32,
     /// 0 for operations without a session.

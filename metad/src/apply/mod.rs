@@ -80,8 +80,8 @@ pub fn apply_entry(view: &dyn KvRead, log_index: u64, entry: &pb::LogEntry) -> R
     for mutation in &entry.mutations {
         let creds = mutation.creds.as_ref().unwrap_or(&nobody);
         let effects = Effects::default();
-        let mut cx =
-            Context { log_index, now, volume: 0, session: mutation.session, creds, orders: &mut orders, effects };
+        let (session, tight, orders) = (mutation.session, entry.tight, &mut orders);
+        let mut cx = Context { log_index, now, tight, volume: 0, session, creds, orders, effects };
         let verdict = apply_mutation(&mut txn, &mut cx, mutation)?;
         let effects = match verdict {
             Verdict::Reply(_) => Effects { volume: cx.volume, ..cx.effects },
@@ -117,6 +117,17 @@ fn sender(op: &Op) -> Sender {
     }
 }
 
+/// Whether an operation makes the state larger, which nobody has to be able to do while the disk is nearly full.
+fn grows(op: &Op) -> bool {
+    match op {
+        Op::Create(_) | Op::Mkdir(_) | Op::Mknod(_) | Op::Symlink(_) | Op::Link(_) | Op::SetXattr(_) => true,
+        Op::CommitWrite(_) | Op::CopyFileRange(_) | Op::FormatVolume(_) => true,
+        // Punching holes frees.
+        Op::Fallocate(op) => op.mode & ops::fallocate::PUNCH_HOLE == 0,
+        _ => false,
+    }
+}
+
 fn apply_mutation(txn: &mut Txn<'_>, cx: &mut Context<'_>, mutation: &pb::Mutation) -> Result<Verdict, StoreError> {
     let malformed = Ok(Verdict::Failed(pb::FailureCode::Malformed));
     let Some(op) = &mutation.op else { return malformed };
@@ -147,6 +158,9 @@ fn apply_mutation(txn: &mut Txn<'_>, cx: &mut Context<'_>, mutation: &pb::Mutati
 }
 
 fn run(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &Op) -> Result<Verdict, StoreError> {
+    if cx.tight && grows(op) {
+        return Ok(Verdict::Refused(FsErrno::NoSpc));
+    }
     let before = txn.writes_count();
     let verdict = match dispatch(txn, cx, op) {
         Ok(reply) => return Ok(Verdict::Reply(reply)),

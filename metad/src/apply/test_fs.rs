@@ -61,7 +61,7 @@ impl TestFs {
         self.log_index += 1;
         let mutation = pb::Mutation { session, slot: 0, seq, creds: Some(self.creds.clone()), op: Some(op) };
         let time = Some(pb::TimeSpec { sec: 1_000 + self.log_index as i64, nsec: 0 });
-        let entry = pb::LogEntry { time, mutations: vec![mutation] };
+        let entry = pb::LogEntry { time, mutations: vec![mutation], tight: false };
         let mut applied = self.store.view(|view| apply_entry(view, self.log_index, &entry)).expect("applies");
         self.store.commit(self.log_index, applied.batch).expect("commits");
         let outcome = applied.outcomes.pop().expect("one outcome");

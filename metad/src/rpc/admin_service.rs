@@ -1,5 +1,6 @@
 //! What an operator asks of one node: its status, whether its state is sound, and to hand over leadership. Called by tonic.
 
+use crate::disk_room::DiskRoom;
 use crate::raft::channel::ClusterCell;
 use crate::raft::node::RaftNode;
 use crate::rpc::push::Hub;
@@ -20,6 +21,7 @@ pub struct AdminService {
     pub cluster: ClusterCell,
     pub hub: Arc<Hub>,
     pub addr: String,
+    pub room: Arc<DiskRoom>,
     pub verifier: Verifier,
 }
 
@@ -47,6 +49,8 @@ impl AdminService {
         if let Some(newest) = self.node.newest_checkpoint() {
             (status.checkpoint, status.checkpoint_bytes) = (newest.index, newest.bytes);
         }
+        status.free_bytes = self.room.free_bytes();
+        status.tight = self.room.is_tight();
         status.log_bytes = self.node.log_disk_bytes();
         status.sessions = self.hub.attached().len() as u64;
         status.ready = self.node.is_ready();

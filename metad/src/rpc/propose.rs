@@ -7,6 +7,7 @@ use super::push::Hub;
 use super::status;
 use crate::apply::{Outcome, Verdict};
 use crate::clock::Clock;
+use crate::disk_room::DiskRoom;
 use crate::raft::node::RaftNode;
 use crate::raft::types::{Command, EntryResponder, Proposed};
 use bytes::Bytes;
@@ -82,6 +83,7 @@ pub struct Proposer {
     node: Arc<RaftNode>,
     hub: Arc<Hub>,
     clock: Arc<dyn Clock>,
+    room: Arc<DiskRoom>,
     runtime: tokio::runtime::Handle,
     state: Mutex<State>,
 }
@@ -92,9 +94,10 @@ impl Proposer {
         node: Arc<RaftNode>,
         hub: Arc<Hub>,
         clock: Arc<dyn Clock>,
+        room: Arc<DiskRoom>,
         runtime: tokio::runtime::Handle,
     ) -> Arc<Proposer> {
-        Arc::new(Proposer { node, hub, clock, runtime, state: Mutex::new(State::default()) })
+        Arc::new(Proposer { node, hub, clock, room, runtime, state: Mutex::new(State::default()) })
     }
 
     /// Queues mutations whose shape has been checked. Each will be answered exactly once.
@@ -136,7 +139,7 @@ impl Proposer {
                 if !state.has_room() {
                     return;
                 }
-                state.take_batch(self.clock.now())
+                state.take_batch(self.clock.now(), self.room.is_tight())
             };
             self.send(id, entry);
         }
@@ -256,8 +259,8 @@ impl State {
         }
     }
 
-    fn take_batch(&mut self, now: pb::TimeSpec) -> (u64, Bytes) {
-        let mut log_entry = pb::LogEntry { time: Some(now), mutations: Vec::new() };
+    fn take_batch(&mut self, now: pb::TimeSpec, tight: bool) -> (u64, Bytes) {
+        let mut log_entry = pb::LogEntry { time: Some(now), mutations: Vec::new(), tight };
         let mut batch = Batch { waiters: Vec::new(), entry: Bytes::new(), since: Instant::now() };
         let mut bytes = 0;
         while log_entry.mutations.len() < ENTRY_MUTATIONS_MAX

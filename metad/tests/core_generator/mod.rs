@@ -68,7 +68,7 @@ impl Generator {
             _ => (0..self.rng.random_range(1..5)).map(|_| self.mutation()).collect(),
         };
         let sec = 1_000 + log_index as i64 - self.rng.random_range(0..3);
-        pb::LogEntry { time: Some(pb::TimeSpec { sec, nsec: 5 }), mutations }
+        pb::LogEntry { time: Some(pb::TimeSpec { sec, nsec: 5 }), mutations, tight: false }
     }
 
     fn mutation(&mut self) -> pb::Mutation {

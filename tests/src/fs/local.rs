@@ -56,7 +56,7 @@ impl State {
         self.log_index += 1;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
         let time = Some(pb::TimeSpec { sec: since.as_secs() as i64, nsec: since.subsec_nanos() });
-        let entry = pb::LogEntry { time, mutations: vec![mutation] };
+        let entry = pb::LogEntry { time, mutations: vec![mutation], tight: false };
         let applied = self.store.view(|view| apply::apply_entry(view, self.log_index, &entry)).expect("apply");
         self.store.commit(self.log_index, applied.batch).expect("commit");
         (applied.outcomes.into_iter().next().expect("one outcome").verdict, self.log_index)

@@ -12,7 +12,7 @@ use holdfast_proto::{FsErrno, pb};
 
 /// linux/falloc.h
 const KEEP_SIZE: u32 = 0x01;
-const PUNCH_HOLE: u32 = 0x02;
+pub const PUNCH_HOLE: u32 = 0x02;
 const ZERO_RANGE: u32 = 0x10;
 
 /// An operation ends with the chunk in which it has looked at so many slices.

@@ -1,0 +1,95 @@
+//! A disk of its own for a node: an ext4 filesystem in a file, mounted through a loop device, that can be filled and that can lose power.
+//! Needs root. Called by tests of disk trouble.
+
+use crate::process::{self, Leftover};
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// ioctl(2) number of EXT4_IOC_SHUTDOWN, and the flag that throws away what was not synced (linux/fs/ext4/ext4.h).
+const SHUTDOWN: libc::c_ulong = 0x8004_587d;
+const NO_LOG_FLUSH: u32 = 2;
+
+#[derive(Debug)]
+pub struct Disk {
+    image: PathBuf,
+    pub dir: PathBuf,
+}
+
+fn run(program: &str, args: &[&str]) {
+    let mut command = Command::new(program);
+    command.args(args);
+    process::run(command).ok(program);
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path of text")
+}
+
+impl Disk {
+    /// An empty one, mounted on `dir`.
+    pub fn new(dir: &Path, mib: u64) -> Disk {
+        fs::create_dir_all(dir).expect("mount point");
+        let disk = Disk { image: dir.with_extension("img"), dir: dir.to_owned() };
+        File::create(&disk.image).and_then(|file| file.set_len(mib << 20)).expect("image");
+        run("mkfs.ext4", &["-q", "-F", "-m", "0", text(&disk.image)]);
+        disk.mount();
+        disk
+    }
+
+    fn mount(&self) {
+        run("mount", &["-o", "loop,noauto_da_alloc", text(&self.image), text(&self.dir)]);
+        process::register(Leftover::Mount(self.dir.clone()));
+    }
+
+    fn unmount(&self) {
+        run("umount", &["-l", text(&self.dir)]);
+        process::unregister(&Leftover::Mount(self.dir.clone()));
+    }
+
+    /// From now on nothing reaches the disk, and what was not synced is lost: every call fails with EIO until `power_on`.
+    pub fn power_off(&self) {
+        let dir = File::open(&self.dir).expect("opens");
+        let flags = NO_LOG_FLUSH;
+        // SAFETY: the request reads a u32 through the pointer, which lives as long as the call.
+        let done = unsafe { libc::ioctl(dir.as_raw_fd(), SHUTDOWN, &raw const flags) };
+        assert_eq!(done, 0, "EXT4_IOC_SHUTDOWN: {}", std::io::Error::last_os_error());
+    }
+
+    /// Mounts it again, as after a reboot. Nobody may have files of it open.
+    pub fn power_on(&self) {
+        self.unmount();
+        self.mount();
+    }
+
+    /// Fills it until `left` bytes are free; 0 takes the last one.
+    pub fn fill(&self, left: u64) {
+        let stat = nix::sys::statvfs::statvfs(&self.dir).expect("statvfs");
+        let free = u64::from(stat.blocks_available()) * u64::from(stat.fragment_size());
+        let ballast = File::create(self.dir.join("ballast")).expect("ballast");
+        let len = if left == 0 { free } else { free.saturating_sub(left) };
+        // What does not fit any more is what was asked for.
+        let _ = nix::fcntl::fallocate(&ballast, nix::fcntl::FallocateFlags::empty(), 0, len as i64);
+        if left == 0 {
+            use std::io::Write;
+            while (&ballast).write(&[0; 4096]).is_ok() {}
+        }
+    }
+
+    /// Removes what `fill` took.
+    pub fn empty(&self) {
+        fs::remove_file(self.dir.join("ballast")).expect("removes");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if fs::read_to_string("/proc/self/mounts")
+            .unwrap_or_default()
+            .contains(&format!(" {} ext4", self.dir.display()))
+        {
+            self.unmount();
+        }
+    }
+}
