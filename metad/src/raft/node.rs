@@ -6,7 +6,7 @@ use super::checkpointing::Checkpointing;
 use super::log_store::{LogStore, LogStoreOptions};
 use super::network::PeerNetwork;
 use super::state_machine::{FreshCheckpoint, NodeStore, StateMachine};
-use super::types::{Command, EntryResponder, LogId, Raft, TypeConfig};
+use super::types::{Command, EntryResponder, Raft, TypeConfig};
 use crate::error::{Fatal, MetadError};
 use futures::FutureExt;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -112,9 +112,6 @@ pub struct RaftNode {
     votes_from: Instant,
     /// Newest term in which this node began to hand over leadership: from then on its lease says nothing.
     transferred_term: AtomicU64,
-    /// Last entry of the log that was found at start. A leader that restarts within its term leads on in it, without a new first entry:
-    /// what it acknowledged before is in this log, and its state may be older, since the committed index is stored lazily.
-    last_at_start: Option<LogId>,
     /// When a peer last sent this node entries or a heartbeat.
     heard: Mutex<Option<Instant>>,
     pub(super) checkpoints: Checkpointing,
@@ -156,6 +153,9 @@ fn raft_config(timing: &Timing, elect: bool) -> Result<Config, MetadError> {
         max_payload_entries: 1024,
         enable_elect: elect,
         enable_pre_vote: Some(true),
+        // A leader that restarts within its term may have lost entries that it had sent out and not synced: leading on, it would give
+        // their log ids to others.
+        enable_leader_restore: Some(false),
         ..Config::default()
     };
     config.validate().map_err(|error| MetadError::Config(format!("raft timing: {error}")))
@@ -175,7 +175,7 @@ async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode
     let fresh = FreshCheckpoint::default();
     let machine = StateMachine::new(store.clone(), fresh.clone(), options.fatal.clone());
     let election_max = Duration::from_millis(options.timing.election_max_ms);
-    let (voted, last_at_start) = (log.has_vote(), log.last_log_id());
+    let voted = log.has_vote();
     let votes_from = Instant::now() + if voted { election_max + VOTE_DRIFT } else { Duration::ZERO };
     let network =
         PeerNetwork { caller: options.caller.clone(), addrs: options.addrs.clone(), tls: options.tls.clone() };
@@ -192,7 +192,6 @@ async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode
         lease_trusted: election_max.mul_f64(LEASE_TRUST),
         votes_from,
         transferred_term: AtomicU64::new(0),
-        last_at_start,
         heard: Mutex::new(None),
         checkpoints: Checkpointing::new(log.clone(), fresh),
         rebuilds: Arc::default(),
@@ -389,14 +388,7 @@ impl RaftNode {
             let own_term_applied = metrics.last_applied.is_some_and(|id| id.leader_id.term == term);
             let lease = self.has_quorum(metrics, self.lease_trusted);
             let holds = leads && lease && self.transferred_term.load(Ordering::SeqCst) < term;
-            holds && own_term_applied && self.knows_own_past(metrics)
-        })
-    }
-
-    /// Whether all that this node may have acknowledged before its last start, as the leader of this same term, is applied.
-    fn knows_own_past(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
-        self.last_at_start.is_none_or(|last| {
-            last.leader_id.term != metrics.current_term || metrics.last_applied.is_some_and(|id| id.index >= last.index)
+            holds && own_term_applied
         })
     }
 
@@ -412,16 +404,9 @@ impl RaftNode {
                     _ => ReadError::NoQuorum,
                 })?;
             match linearizer.try_await_ready(&self.raft, Some(READ_INDEX_DEADLINE)).await {
-                Ok(Ok(_)) => {}
-                _ => return Err(ReadError::NoQuorum),
+                Ok(Ok(_)) => Ok(()),
+                _ => Err(ReadError::NoQuorum),
             }
-            let mut changes = self.watch();
-            while !self.metrics(|metrics| self.knows_own_past(metrics)) {
-                if !changes.changed().await {
-                    return Err(ReadError::NoQuorum);
-                }
-            }
-            Ok(())
         };
         tokio::time::timeout(READ_INDEX_DEADLINE, round).await.unwrap_or(Err(ReadError::NoQuorum))
     }
