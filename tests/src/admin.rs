@@ -31,6 +31,17 @@ pub fn status(addr: &str) -> Result<pb::NodeStatus, String> {
     })
 }
 
+/// Has the node at `addr` make a checkpoint, and how long that took.
+pub fn checkpoint(addr: &str) -> (pb::CheckpointReply, Duration) {
+    let url = format!("http://{addr}");
+    runtime().block_on(async move {
+        let mut admin = pb::admin_client::AdminClient::connect(url).await.expect("connects");
+        let made = admin.checkpoint(pb::CheckpointRequest {}).await.expect("makes one").into_inner();
+        let took = Duration::from_millis(made.took_ms.into());
+        (made, took)
+    })
+}
+
 /// Asks the node at `addr`, the leader, to hand its office to node `to` (0: whom it likes).
 ///
 /// # Errors

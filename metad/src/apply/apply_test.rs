@@ -128,8 +128,13 @@ fn while_the_disk_is_nearly_full_files_can_be_removed_and_nothing_grows() {
     let creds = Some(pb::Creds::default());
     let of = |slot, seq, op| pb::Mutation { session: fs.session(), slot, seq, creds: creds.clone(), op: Some(op) };
     let named = |name: &'static str| pb::CreateOp { parent: ROOT_INO, name: name.into(), ..Default::default() };
-    let slice =
-        pb::Slice { len: 1, slice_id: fs.session() << 32 | 9, slice_len: 1, block_crc32c: vec![0], ..Default::default() };
+    let slice = pb::Slice {
+        len: 1,
+        slice_id: fs.session() << 32 | 9,
+        slice_len: 1,
+        block_crc32c: vec![0],
+        ..Default::default()
+    };
     let refused = vec![
         of(11, 1, Op::Create(named("new"))),
         of(12, 1, Op::CommitWrite(pb::CommitWriteOp { ino, slices: vec![slice], kill_priv: false })),
