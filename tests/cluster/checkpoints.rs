@@ -3,8 +3,12 @@
 use crate::one_at_a_time;
 use holdfast_proto::pb;
 use holdfast_tests::cluster::{Cluster, Shape};
+use holdfast_tests::locker::Locker;
+use holdfast_tests::mount::Mount;
 use holdfast_tests::{crowd, process};
+use libc::{EAGAIN, LOCK_EX, LOCK_NB, LOCK_UN};
 use std::fs;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 const MIB: u64 = 1 << 20;
@@ -97,6 +101,14 @@ fn a_node_that_was_away_for_long_gets_the_leaders_and_takes_up_a_transfer_that_b
     let cluster = cluster();
     let meta = cluster.format("v");
     crowd::make(&meta, 1, 10_000..11_500);
+    let (here, there) = (Mount::start(&meta), Mount::start(&meta));
+    let (locked, unlinked) = (here.path("locked"), here.path("unlinked"));
+    [&locked, &unlinked].into_iter().for_each(|path| fs::write(path, b"").expect("makes"));
+    let holder = Locker::new(&[&locked]);
+    assert_eq!(holder.flock(LOCK_EX), Ok(()));
+    let orphan = Locker::new(&[&unlinked]);
+    orphan.run(|files| files[0].write_all(b"still here").expect("writes"));
+    fs::remove_file(&unlinked).expect("unlinks");
     let leader = cluster.leader();
     let node = cluster.ids().into_iter().find(|id| *id != leader).expect("a follower");
     let said = endure(&cluster, node, || {
@@ -121,5 +133,15 @@ fn a_node_that_was_away_for_long_gets_the_leaders_and_takes_up_a_transfer_that_b
     let left = fs::read_dir(cluster.node(node).data_dir().join("checkpoint")).expect("lists");
     let parts = left.filter(|file| file.as_ref().expect("lists").file_name().to_string_lossy().ends_with(".part"));
     assert_eq!(parts.count(), 0);
-    assert_eq!(crowd::count(&meta, 1), 1_500);
+    // With that state it can lead: locks, open files without a name, and what clients are in the middle of are all in it.
+    cluster.holdfast(&["cluster", "transfer-leader", &meta, "--to", &node.to_string()]).ok("transfer");
+    let other = Locker::new(&[&there.path("locked")]);
+    assert_eq!(other.flock(LOCK_EX | LOCK_NB), Err(EAGAIN));
+    orphan.run(|files| {
+        let mut content = String::new();
+        files[0].seek(SeekFrom::Start(0)).and_then(|_| files[0].read_to_string(&mut content)).expect("reads");
+        assert_eq!(content, "still here");
+    });
+    assert_eq!((holder.flock(LOCK_UN), other.flock(LOCK_EX | LOCK_NB)), (Ok(()), Ok(())));
+    assert_eq!(crowd::count(&meta, 1), 1_501);
 }

@@ -2,7 +2,7 @@
 //! reaches the application, and the load goes on by itself while two of three live. Pauses are reported, not asserted.
 
 use crate::one_at_a_time;
-use holdfast_tests::cluster::Cluster;
+use holdfast_tests::cluster::{Cluster, Shape};
 use holdfast_tests::mount::Mount;
 use holdfast_tests::oracle::Load;
 use holdfast_tests::process::report;
@@ -19,8 +19,8 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Scene {
-        let cluster = Cluster::start();
+    fn new(shape: Shape) -> Scene {
+        let cluster = Cluster::start_as(shape);
         let meta = cluster.format("load");
         let mount = Mount::start(&meta);
         Scene { mount, meta, cluster }
@@ -43,26 +43,34 @@ impl Scene {
     }
 }
 
+/// HOLDFAST_ROUNDS=50 for figures; CI needs fewer.
+fn rounds(usual: usize) -> usize {
+    std::env::var("HOLDFAST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
 fn print_pauses(what: &str, pauses: &mut [Duration]) {
     pauses.sort_unstable();
-    let all: Vec<_> = pauses.iter().map(|pause| format!("{}", pause.as_millis())).collect();
-    let median = pauses[pauses.len() / 2].as_millis();
-    report(&format!("longest pause of the application, {what}: {} ms (median {median} ms)", all.join(", ")));
+    let at = |percent: usize| pauses[(pauses.len() * percent).div_ceil(100).max(1) - 1].as_millis();
+    let (p50, p99, max, count) = (at(50), at(99), at(100), pauses.len());
+    report(&format!(
+        "longest pause of the application, {what}, {count} times: p50 {p50} ms, p99 {p99} ms, max {max} ms"
+    ));
 }
 
 /// Hurts the cluster under a load so many times, waits until the load has gone on by itself, and mends it again.
 fn under_load(
     what: &str,
-    rounds_count: usize,
+    shape: Shape,
+    usual_rounds: usize,
     hurt: impl Fn(&Cluster) -> Vec<u64>,
     mend: impl Fn(&Cluster, u64),
     goes_on: GoesOn,
 ) {
     let _turn = one_at_a_time();
-    let scene = Scene::new();
+    let scene = Scene::new(shape);
     let load = scene.load();
     let mut pauses = Vec::new();
-    for _ in 0..rounds_count {
+    for _ in 0..rounds(usual_rounds) {
         let since = Instant::now();
         let victims = hurt(&scene.cluster);
         if goes_on == GoesOn::Hurt {
@@ -98,7 +106,7 @@ fn killing_the_leader_loses_nothing_and_the_load_goes_on() {
         cluster.kill(leader);
         vec![leader]
     };
-    under_load("leader killed", LEADER_KILLS, hurt, Cluster::start_node, GoesOn::Hurt);
+    under_load("leader killed", Shape::default(), LEADER_KILLS, hurt, Cluster::start_node, GoesOn::Hurt);
 }
 
 #[test]
@@ -108,7 +116,7 @@ fn killing_a_follower_loses_nothing_and_the_load_goes_on() {
         cluster.kill(follower);
         vec![follower]
     };
-    under_load("follower killed", 3, hurt, Cluster::start_node, GoesOn::Hurt);
+    under_load("follower killed", Shape::default(), 3, hurt, Cluster::start_node, GoesOn::Hurt);
 }
 
 #[test]
@@ -117,7 +125,7 @@ fn killing_all_three_loses_nothing() {
         cluster.ids().into_iter().for_each(|id| cluster.kill(id));
         cluster.ids()
     };
-    under_load("all three killed and started again", 3, hurt, Cluster::start_node, GoesOn::Mended);
+    under_load("all three killed and started again", Shape::default(), 3, hurt, Cluster::start_node, GoesOn::Mended);
 }
 
 #[test]
@@ -127,7 +135,18 @@ fn a_stopped_leader_is_replaced_and_comes_back_as_a_follower() {
         cluster.pause(leader);
         vec![leader]
     };
-    under_load("leader stopped (SIGSTOP)", 2, hurt, Cluster::resume, GoesOn::Hurt);
+    under_load("leader stopped (SIGSTOP)", Shape::default(), 2, hurt, Cluster::resume, GoesOn::Hurt);
+}
+
+#[test]
+fn a_leader_that_only_clients_hear_is_replaced_and_comes_back_as_a_follower() {
+    let hurt = |cluster: &Cluster| {
+        let leader = cluster.leader();
+        cluster.net().cut_from_peers(leader);
+        vec![leader]
+    };
+    let shape = Shape { partitions: true, ..Shape::default() };
+    under_load("leader cut off from its peers", shape, 2, hurt, |cluster, id| cluster.net().heal(id), GoesOn::Hurt);
 }
 
 #[test]
@@ -137,13 +156,34 @@ fn sigterm_hands_leadership_over_first() {
         assert_eq!(cluster.terminate(leader), Some(0), "metad ends with 0 on SIGTERM");
         vec![leader]
     };
-    under_load("leader ended by SIGTERM", 3, hurt, Cluster::start_node, GoesOn::Hurt);
+    under_load("leader ended by SIGTERM", Shape::default(), 3, hurt, Cluster::start_node, GoesOn::Hurt);
+}
+
+#[test]
+fn a_rolling_restart_of_all_nodes_is_no_error_to_anybody() {
+    let _turn = one_at_a_time();
+    let scene = Scene::new(Shape::default());
+    let load = scene.load();
+    let mut pauses = Vec::new();
+    for _ in 0..rounds(1) {
+        let since = Instant::now();
+        for id in scene.cluster.ids() {
+            assert_eq!(scene.cluster.terminate(id), Some(0));
+            scene.cluster.start_node(id);
+            scene.cluster.wait_ready();
+            scene.cluster.wait_caught_up();
+        }
+        load.wait_progress(20);
+        pauses.push(load.longest_pause(since));
+    }
+    print_pauses("rolling restart", &mut pauses);
+    scene.verify(load);
 }
 
 #[test]
 fn leadership_is_transferred_on_demand_without_an_error() {
     let _turn = one_at_a_time();
-    let scene = Scene::new();
+    let scene = Scene::new(Shape::default());
     let load = scene.load();
     for _ in 0..3 {
         let leader = scene.cluster.leader();

@@ -3,6 +3,7 @@
 //! node that runs is verified.
 
 use crate::disk::Disk;
+use crate::net::Net;
 use crate::process::{self, Ended, Leftover};
 use crate::{admin, ports, verify};
 use holdfast_proto::pb;
@@ -23,13 +24,23 @@ pub struct Shape {
     pub env: Vec<(String, String)>,
     /// Each node's data directory is a disk of its own, of so many MiB (needs root).
     pub disk_mib: Option<u64>,
+    /// Each node is in a network namespace of its own (needs root).
+    pub partitions: bool,
     /// The states are not verified when the cluster goes: it is damaged on purpose, or admits the harness nowhere.
     pub unverified: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Shape { node_count: 3, no_sync: false, advertise: None, env: Vec::new(), disk_mib: None, unverified: false }
+        Shape {
+            node_count: 3,
+            no_sync: false,
+            advertise: None,
+            env: Vec::new(),
+            disk_mib: None,
+            partitions: false,
+            unverified: false,
+        }
     }
 }
 
@@ -37,6 +48,7 @@ impl Default for Shape {
 #[derive(Debug)]
 pub struct Node {
     pub id: u64,
+    host: String,
     pub port: u16,
     pub admin_port: u16,
     /// Holds `data`, the node's data directory, and `log`.
@@ -52,7 +64,7 @@ impl Node {
     }
 
     pub fn addr(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -75,6 +87,7 @@ pub struct Cluster {
     pub dir: PathBuf,
     pub nodes: Vec<Node>,
     shape: Shape,
+    net: Option<Net>,
 }
 
 impl Cluster {
@@ -95,12 +108,15 @@ impl Cluster {
     /// Directories and ports only; no process yet.
     pub fn prepare(shape: Shape) -> Cluster {
         let dir = process::scratch_dir("cluster");
+        let net = shape.partitions.then(|| Net::new(shape.node_count));
         let nodes = (1..=shape.node_count).map(|id| {
             let node_dir = dir.join(format!("metad-{id}"));
             std::fs::create_dir_all(&node_dir).expect("node directory");
             let disk = shape.disk_mib.map(|mib| Disk::new(&node_dir.join("data"), mib));
+            let host = net.as_ref().map_or_else(|| "127.0.0.1".to_owned(), |net| net.host(id));
             Node {
                 id,
+                host,
                 port: ports::free_port(),
                 admin_port: ports::free_port(),
                 dir: node_dir,
@@ -108,7 +124,7 @@ impl Cluster {
                 disk,
             }
         });
-        Cluster { nodes: nodes.collect(), dir, shape }
+        Cluster { nodes: nodes.collect(), dir, shape, net }
     }
 
     pub fn ids(&self) -> Vec<u64> {
@@ -128,9 +144,8 @@ impl Cluster {
     /// `1=host:port,2=...`, as --peers wants it: the advertised addresses, so peers go through the proxies too.
     pub fn peers(&self) -> String {
         let ports = self.advertised();
-        let peers: Vec<_> =
-            self.nodes.iter().zip(ports).map(|(node, port)| format!("{}=127.0.0.1:{port}", node.id)).collect();
-        peers.join(",")
+        let peers = self.nodes.iter().zip(ports).map(|(node, port)| format!("{}={}:{port}", node.id, node.host));
+        peers.collect::<Vec<_>>().join(",")
     }
 
     fn advertised(&self) -> Vec<u16> {
@@ -142,7 +157,8 @@ impl Cluster {
 
     /// META of a volume, by the addresses that clients are to use.
     pub fn meta(&self, volume: &str) -> String {
-        let addrs: Vec<_> = self.advertised().iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let addrs = self.nodes.iter().zip(self.advertised()).map(|(node, port)| format!("{}:{port}", node.host));
+        let addrs: Vec<_> = addrs.collect();
         format!("holdfast://{}/{volume}", addrs.join(","))
     }
 
@@ -163,7 +179,18 @@ impl Cluster {
         if self.shape.no_sync {
             command.arg("--no-sync");
         }
-        command
+        match &self.net {
+            Some(net) => {
+                command.arg("--insecure");
+                net.inside(id, &command)
+            }
+            None => command,
+        }
+    }
+
+    /// Who hears whom, where the shape says so.
+    pub fn net(&self) -> &Net {
+        self.net.as_ref().expect("a cluster with a network of its own")
     }
 
     /// Starts a node that is not running. Does not wait for it.
@@ -177,12 +204,7 @@ impl Cluster {
         let mut command = Command::new("strace");
         command.args(["-f", "--seccomp-bpf", "-o", "/dev/null", "-e"]).arg(format!("inject={inject}"));
         command.arg(node.get_program()).args(node.get_args());
-        for (key, value) in node.get_envs() {
-            match value {
-                Some(value) => command.env(key, value),
-                None => command.env_remove(key),
-            };
-        }
+        process::copy_env(&node, &mut command);
         self.start_command(id, command);
     }
 

@@ -14,6 +14,7 @@ pub mod locker;
 pub mod mapping;
 pub mod model;
 pub mod mount;
+pub mod net;
 pub mod oracle;
 pub mod ports;
 pub mod process;

@@ -60,6 +60,17 @@ pub fn command(name: &str) -> Command {
     command
 }
 
+/// What `from` sets and removes, set and removed in `to`, which runs it in some other way.
+pub fn copy_env(from: &Command, to: &mut Command) {
+    for (key, value) in from.get_envs() {
+        match value {
+            Some(value) => to.env(key, value),
+            None => to.env_remove(key),
+        };
+    }
+    to.stdin(Stdio::null());
+}
+
 /// A fresh directory under target/tests-run, removed at exit unless a test failed.
 pub fn scratch_dir(label: &str) -> PathBuf {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
