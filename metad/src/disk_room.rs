@@ -19,7 +19,7 @@ pub struct DiskRoom {
 /// Bytes that this process may still write below `dir`.
 fn free_bytes(dir: &Path) -> io::Result<u64> {
     let stat = nix::sys::statvfs::statvfs(dir).map_err(io::Error::from)?;
-    Ok(u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())))
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
 /// With less than the reserve it is tight, and stays so until there is a quarter more: no flapping at the edge.

@@ -66,7 +66,7 @@ impl Disk {
     /// Fills it until `left` bytes are free; 0 takes the last one.
     pub fn fill(&self, left: u64) {
         let stat = nix::sys::statvfs::statvfs(&self.dir).expect("statvfs");
-        let free = u64::from(stat.blocks_available()) * u64::from(stat.fragment_size());
+        let free = stat.blocks_available() * stat.fragment_size();
         let ballast = File::create(self.dir.join("ballast")).expect("ballast");
         let len = if left == 0 { free } else { free.saturating_sub(left) };
         // What does not fit any more is what was asked for.
