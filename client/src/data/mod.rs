@@ -22,7 +22,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-mod blocks;
+pub mod blocks;
 mod buffer_pool;
 mod chunk_reader;
 mod chunk_writer;
@@ -30,7 +30,7 @@ mod commit;
 mod inode;
 mod layout;
 pub mod memory_meta;
-mod read_plan;
+pub mod read_plan;
 mod readahead;
 mod reclaim;
 mod upload;

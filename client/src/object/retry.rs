@@ -17,6 +17,9 @@ const BYTES_PER_S_USUAL: u64 = 1 << 20;
 /// One that was too slow for that is made once more, with time for a slow line: many blocks share it.
 const BYTES_PER_S_MIN: u64 = 64 << 10;
 
+/// The listing of a large volume is long: it is waited for like so many bytes.
+const LISTING_BYTES: u64 = 1 << 30;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// All attempts and pauses of one operation together, beside the patience for a slow line.
@@ -143,7 +146,7 @@ impl ObjectStore for RetryStore {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, ObjectError> {
-        self.run("list", prefix, 0, || self.inner.list(prefix)).await
+        self.run("list", prefix, LISTING_BYTES, || self.inner.list(prefix)).await
     }
 
     async fn prepare(&self) -> Result<(), ObjectError> {

@@ -47,9 +47,10 @@ pub fn sessions_of(view: &dyn KvRead, volume: u32) -> Result<Vec<SessionState>, 
 
 fn with_info(view: &dyn KvRead, found: Vec<(u64, Session)>) -> Result<Vec<SessionState>, StoreError> {
     let state = |(id, session): (u64, Session)| {
-        let details = read::session_details(view, id)?
-            .ok_or_else(|| StoreError::Damaged { what: "session", detail: format!("{id} has no details") })?;
-        Ok(SessionState { info: details.info, opened_index: session.opened_index, watermark: session.watermark })
+        // Damage that fsck repairs, and no reason to stop.
+        let unknown = || pb::SessionInfo { session: id, volume: session.volume, ..Default::default() };
+        let info = read::session_details(view, id)?.map_or_else(unknown, |details| details.info);
+        Ok(SessionState { info, opened_index: session.opened_index, watermark: session.watermark })
     };
     found.into_iter().map(state).collect()
 }

@@ -15,7 +15,8 @@ pub fn answer(view: &View<'_>, query: &pb::DeletedSlicesQuery) -> Ruling<pb::Del
     if count_max == 0 {
         return Ok(pb::DeletedSlicesReply { slices });
     }
-    read::scan(view.kv, &prefix, &prefix.end(), |key, value| {
+    let start = query.after.checked_add(1).map_or_else(|| prefix.end(), |next| keys::deleted(view.volume, next));
+    read::scan(view.kv, &start, &prefix.end(), |key, value| {
         let slice_id = keys::tail_u64(key, keys::HEAD_BYTES)?;
         slices.push(pb::DeletedSlice { slice_id, slice_len: Deleted::decode(value)?.slice_len });
         Ok(if slices.len() < count_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })

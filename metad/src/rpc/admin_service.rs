@@ -19,7 +19,7 @@ pub struct AdminService {
     pub cluster: ClusterCell,
     pub hub: Arc<Hub>,
     pub addr: String,
-    pub verifier: Verifier,
+    pub verifier: Arc<Verifier>,
 }
 
 #[derive(Clone)]

@@ -12,4 +12,5 @@ pub mod raft_service;
 pub mod read_gate;
 pub mod shape;
 pub mod status;
+pub mod upkeep;
 pub mod verify;
