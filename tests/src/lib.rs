@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod cluster;
+pub mod damage;
 pub mod faulty_http;
 pub mod files;
 pub mod fs;
