@@ -102,6 +102,13 @@ fn break_all(txn: &mut Txn<'_>, inos: &Inos) {
     txn.put(&keys::usage(VOLUME), &Usage { used_bytes: 5, used_inodes: 1, next_ino: 3, ..usage });
 }
 
+/// An object that the first session left, which has ended.
+fn put_leak(cluster: &Cluster) {
+    let some = &objects(cluster, "v")[0];
+    let name = format!("{}_0_7", (1_u64 << 32) + 703);
+    fs::write(some.with_file_name(name), b"garbage").unwrap();
+}
+
 /// What is said of each, before any repair.
 fn words(inos: &Inos) -> Vec<String> {
     let of = |path| inos.of(path);
@@ -166,6 +173,9 @@ fn each_damage_of_metadata_is_named_and_repaired_or_left_with_advice() {
     let wrong = cluster.try_verify().expect_err("the harness sees it too");
     assert!(wrong.contains("nlink 7 and not 2"), "{wrong}");
 
+    put_leak(&cluster);
+    cluster.holdfast(&["gc", &meta, "--delete"]).refused(1, "nothing is deleted: the metadata has problems");
+
     let said = cluster.holdfast(&["fsck", &meta, "--repair"]).refused(1, "1 of metadata, 0 objects").stdout;
     let advice =
         format!("symlink {} without its target\n  left to you: where it led to is lost: remove it", inos.of("link"));
@@ -174,6 +184,8 @@ fn each_damage_of_metadata_is_named_and_repaired_or_left_with_advice() {
     check_files(&mount.dir, &inos);
     fs::remove_file(mount.path("link")).expect("the advice can be followed");
     symlink("anew", mount.path("link")).expect("no number comes twice");
+    let freed = cluster.holdfast(&["gc", &meta, "--delete", "--json"]).ok("gc of what was repaired");
+    assert_eq!(json(&freed)["deleted"]["objects"], 1, "{}", freed.stdout);
     let last = cluster.holdfast(&["fsck", &meta, "--deep", "--json"]).ok("fsck of what was repaired");
     assert_eq!((&json(&last)["sound"], &json(&last)["metadata_count"]), (&Value::Bool(true), &Value::from(0)));
     check_files(&mount.dir, &inos);

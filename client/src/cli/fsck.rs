@@ -5,14 +5,12 @@ use super::fsck_objects::{Damage, Damages, Looked, ObjectCheck};
 use super::volume::{Volume, spinner};
 use super::{ClusterFlags, block_on, print_json, print_line, size};
 use crate::error::ClientError;
-use crate::meta::verify::{Agreement, cluster_verify};
 use crate::meta::{MetaApi, own_creds};
 use bytes::Bytes;
 use holdfast_proto::{FsErrno, ROOT_INO, pb};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
-use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Holds the leader's metadata against the invariants (names, link counts, usage, slices, references, orphans, sessions, locks), and looks
@@ -35,8 +33,6 @@ Exit codes: 0 sound, or all repaired; 1 problems are left, or it could not be ch
 const ROUNDS_MAX: usize = 1000;
 /// Rounds in a row that may repair nothing, as writers are faster.
 const VAIN_ROUNDS_MAX: usize = 5;
-/// How long the nodes may take to be compared before a repair.
-const COMPARE_MAX: Duration = Duration::from_secs(300);
 
 /// Check a volume: metadata and objects; repair what can be repaired.
 #[derive(Debug, clap::Args)]
@@ -118,7 +114,7 @@ async fn repair(volume: &Volume, report: &mut Report) -> Result<(), ClientError>
     if found.findings.iter().all(|finding| finding.repair.is_empty()) {
         return Ok(());
     }
-    compare_nodes(volume).await?;
+    volume.compare_nodes("repaired").await?;
     let mut vain_count = 0;
     for _ in 0..ROUNDS_MAX {
         let round = volume.upkeep.repair().await?;
@@ -134,23 +130,6 @@ async fn repair(volume: &Volume, report: &mut Report) -> Result<(), ClientError>
         report.repaired.extend(round.done);
     }
     Ok(())
-}
-
-/// What is written must be written to equal states.
-async fn compare_nodes(volume: &Volume) -> Result<(), ClientError> {
-    let (nodes, agreement) = cluster_verify(&volume.upkeep.config, COMPARE_MAX).await?;
-    match agreement {
-        Agreement::Equal { .. } => Ok(()),
-        Agreement::Differ { index } => Err(ClientError::Failed(format!(
-            "nothing is repaired: the states of the nodes differ at log index {index}, so a node is damaged and not the volume; \
-             `holdfast cluster verify` shows which, and it can be built anew"
-        ))),
-        Agreement::Unknown => {
-            let silent = nodes.iter().filter_map(|node| node.answer.as_ref().err()).next();
-            let why = silent.map(|why| format!(" ({why})")).unwrap_or_default();
-            Err(ClientError::Failed(format!("nothing is repaired: the nodes could not be compared{why}; try again")))
-        }
-    }
 }
 
 async fn make_lost_found(volume: &Volume) -> Result<(), ClientError> {

@@ -8,9 +8,7 @@
 //! after that, is missing. What was copied to a place that has been passed is looked at by the next fsck.
 
 use super::volume::{Listing, REQUESTS_MAX, Volume, bar, object_error};
-use crate::cache::{BlockId, mem::MemCache};
-use crate::data::blocks::Blocks;
-use crate::data::read_plan::Block;
+use crate::data::blocks::crc32c;
 use crate::error::ClientError;
 use crate::meta::{MetaApi, own_creds};
 use crate::object::ObjectError;
@@ -20,7 +18,6 @@ use holdfast_proto::limits::CHUNK_BYTES;
 use holdfast_proto::pb;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 /// What was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,8 +42,7 @@ pub type Damages = BTreeMap<String, Damage>;
 pub struct ObjectCheck<'a> {
     volume: &'a Volume,
     listing: Listing,
-    /// For `--deep`.
-    blocks: Option<Arc<Blocks>>,
+    deep: bool,
     /// Slices that were read and are good: a copy is not read again.
     good: HashSet<u64>,
     pub looked: Looked,
@@ -56,14 +52,14 @@ pub struct ObjectCheck<'a> {
 /// One slice of one file with blocks to look at.
 struct Job {
     slice: pb::FileSlice,
-    block: Block,
+    block: BlockName,
+    crc32c: u32,
 }
 
 impl<'a> ObjectCheck<'a> {
     pub fn new(volume: &'a Volume, listing: Listing, deep: bool) -> ObjectCheck<'a> {
-        let blocks = deep.then(|| Arc::new(Blocks::new(volume.store.clone(), Box::new(MemCache::new(0)))));
         let (looked, damages) = (Looked::default(), Damages::new());
-        ObjectCheck { volume, listing, blocks, good: HashSet::new(), looked, damages }
+        ObjectCheck { volume, listing, deep, good: HashSet::new(), looked, damages }
     }
 
     /// # Errors
@@ -90,14 +86,13 @@ impl<'a> ObjectCheck<'a> {
             self.looked.slices_count += 1;
             for name in slice_blocks(slice.slice_id, slice.slice_len, self.volume.block_bytes) {
                 self.looked.objects_count += 1;
-                let needs_look = match self.blocks {
-                    Some(_) => !self.good.contains(&slice.slice_id),
-                    None => !self.listing.has(name),
+                let needs_look = match self.deep {
+                    true => !self.good.contains(&slice.slice_id),
+                    false => !self.listing.has(name),
                 };
                 if needs_look {
                     let crc32c = slice.block_crc32c.get(name.index as usize).copied().unwrap_or_default();
-                    let id = BlockId { slice_id: name.slice_id, index: name.index };
-                    jobs.push(Job { slice: found.clone(), block: Block { id, len: name.len, crc32c } });
+                    jobs.push(Job { slice: found.clone(), block: name, crc32c });
                 }
             }
         }
@@ -113,17 +108,16 @@ impl<'a> ObjectCheck<'a> {
 
     fn take(&mut self, seen: Vec<(Job, Option<String>)>) {
         let bad: BTreeSet<u64> =
-            seen.iter().filter(|(_, why)| why.is_some()).map(|(job, _)| job.block.id.slice_id).collect();
+            seen.iter().filter(|(_, why)| why.is_some()).map(|(job, _)| job.block.slice_id).collect();
         for (job, why) in seen {
-            let id = job.block.id;
-            if self.blocks.is_some() {
+            if self.deep {
                 self.looked.read_bytes += u64::from(job.block.len);
-                if !bad.contains(&id.slice_id) {
-                    self.good.insert(id.slice_id);
+                if !bad.contains(&job.block.slice_id) {
+                    self.good.insert(job.block.slice_id);
                 }
             }
             if let Some(why) = why {
-                let damage = self.damages.entry(name_of(&job.block).key()).or_default();
+                let damage = self.damages.entry(job.block.key()).or_default();
                 damage.why = why;
                 let (ino, shown) = shown(&job, self.volume.block_bytes);
                 damage.shown.entry(ino).or_default().push(shown);
@@ -133,15 +127,9 @@ impl<'a> ObjectCheck<'a> {
 
     /// What is wrong with a block that is still needed.
     async fn look(&self, job: &Job) -> Result<Option<String>, ClientError> {
-        let wrong = match &self.blocks {
-            Some(blocks) => match blocks.get(job.block).await {
-                Ok(_) => None,
-                Err(ClientError::Damaged(why)) => {
-                    Some(why.split_once(": ").map_or(why.clone(), |(_, why)| why.to_owned()))
-                }
-                Err(error) => return Err(error),
-            },
-            None => self.head(&job.block).await?,
+        let wrong = match self.deep {
+            true => self.read(job).await?,
+            false => self.head(job.block).await?,
         };
         match wrong {
             Some(wrong) if self.is_needed(job).await? => Ok(Some(wrong)),
@@ -149,13 +137,31 @@ impl<'a> ObjectCheck<'a> {
         }
     }
 
-    async fn head(&self, block: &Block) -> Result<Option<String>, ClientError> {
-        match self.volume.store.head(&name_of(block).key()).await {
-            Ok(size) if size == u64::from(block.len) => Ok(None),
-            Ok(size) => Ok(Some(format!("it has {size} bytes instead of {}", block.len))),
-            Err(ObjectError::NotFound(_)) => Ok(Some("it is missing".to_owned())),
+    async fn head(&self, block: BlockName) -> Result<Option<String>, ClientError> {
+        match self.volume.store.head(&block.key()).await {
+            Ok(size) => Ok(wrong_size(block, size)),
+            Err(ObjectError::NotFound(_)) => Ok(Some(MISSING.to_owned())),
             Err(error) => Err(object_error(error)),
         }
+    }
+
+    /// Twice, if need be: what came may have been spoilt on its way, while the object itself is good.
+    async fn read(&self, job: &Job) -> Result<Option<String>, ClientError> {
+        match self.read_once(job).await? {
+            Some(_) => self.read_once(job).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn read_once(&self, job: &Job) -> Result<Option<String>, ClientError> {
+        let bytes = match self.volume.store.get(&job.block.key()).await {
+            Ok(bytes) => bytes,
+            Err(ObjectError::NotFound(_)) => return Ok(Some(MISSING.to_owned())),
+            Err(error) => return Err(object_error(error)),
+        };
+        let (found, wanted) = (crc32c(&bytes), job.crc32c);
+        let garbled = || (found != wanted).then(|| format!("its checksum is {found:08x} instead of {wanted:08x}"));
+        Ok(wrong_size(job.block, bytes.len() as u64).or_else(garbled))
     }
 
     /// Whether the slice is still in that place.
@@ -163,21 +169,23 @@ impl<'a> ObjectCheck<'a> {
         let key = job.slice.key.unwrap_or_default();
         let ask = pb::ReadSlicesQuery { ino: key.ino, first_chunk: key.chunk, chunk_count: 1 };
         match self.volume.meta.query(&own_creds(), ask).await {
-            Ok(answer) => Ok(answer.reply.slices.iter().any(|slice| slice.slice_id == job.block.id.slice_id)),
+            Ok(answer) => Ok(answer.reply.slices.iter().any(|slice| slice.slice_id == job.block.slice_id)),
             Err(ClientError::Refused(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }
 }
 
-fn name_of(block: &Block) -> BlockName {
-    BlockName { slice_id: block.id.slice_id, index: block.id.index, len: block.len }
+const MISSING: &str = "it is missing";
+
+fn wrong_size(block: BlockName, size: u64) -> Option<String> {
+    (size != u64::from(block.len)).then(|| format!("it has {size} bytes instead of {}", block.len))
 }
 
 /// (P) Which bytes of the file are in the block.
 fn shown(job: &Job, block_bytes: u32) -> (u64, Option<RangeInclusive<u64>>) {
     let (key, slice) = (job.slice.key.unwrap_or_default(), job.slice.slice.clone().unwrap_or_default());
-    let block_start = u64::from(job.block.id.index) * u64::from(block_bytes);
+    let block_start = u64::from(job.block.index) * u64::from(block_bytes);
     let (start, end) = (u64::from(slice.slice_offset), u64::from(slice.slice_offset) + u64::from(slice.len));
     let (from, to) = (start.max(block_start), end.min(block_start + u64::from(job.block.len)));
     let at = u64::from(key.chunk) * u64::from(CHUNK_BYTES) + u64::from(slice.chunk_offset);
@@ -195,8 +203,8 @@ mod tests {
             let slice =
                 pb::Slice { chunk_offset: 1000, len: 100, slice_offset: 50, slice_len: 250, ..Default::default() };
             let slice = pb::FileSlice { key: Some(key), slice: Some(slice) };
-            let block = Block { id: BlockId { slice_id: 7, index }, len, crc32c: 0 };
-            shown(&Job { slice, block }, 100).1
+            let block = BlockName { slice_id: 7, index, len };
+            shown(&Job { slice, block, crc32c: 0 }, 100).1
         };
         let at = u64::from(CHUNK_BYTES) + 1000;
         assert_eq!(shown_of(0, 100), Some(at..=at + 49));

@@ -5,7 +5,8 @@
 //! ended, so that it can never be named any more. The leader decides that at one state, for slices that were seen before in the
 //! listing and not in a scan of the metadata; so it does not matter what writers do meanwhile, nor how old the listing is: what is
 //! garbage at any moment is garbage for ever (metad/src/query/upkeep.rs). Then the store is asked for each object: one whose file was
-//! removed a moment ago has gone already, and is no leak. Deleting is idempotent; it may be interrupted and repeated.
+//! removed a moment ago has gone already, and is no leak. Deleting is idempotent; it may be interrupted and repeated. It is not begun
+//! while the metadata has problems or the nodes differ: damage could make data look like garbage.
 
 use super::volume::{Listed, Listing, REQUESTS_MAX, Volume, bar, object_error, spinner};
 use super::{ClusterFlags, block_on, print_json, print_line, size};
@@ -22,7 +23,8 @@ use std::process::ExitCode;
 const EXAMPLES: &str = "\
 Lists all objects of the volume, and reads all its slices; it takes memory for all objects. Writers may go on. Without --delete nothing is
 changed. Objects that are pending are those of removed files: mounts delete them by themselves. Those of live sessions that no file
-names are uploads under way, or of a client that died less than a minute ago. Names that are not Holdfast's are never deleted.
+names are uploads under way, or of a client that died less than a minute ago. Names that are not Holdfast's are never deleted. Nothing is
+deleted while fsck finds problems in the metadata, or the nodes differ.
 
 Examples:
   holdfast gc $HOLDFAST_META
@@ -108,7 +110,13 @@ async fn collect(volume: &Volume, delete: bool) -> Result<Report, ClientError> {
     report.foreign = listing.foreign;
     let leaked = each(volume, "looking at objects", listed, is_there).await?;
     report.leaked = Tally::of(&leaked);
-    if delete {
+    if delete && !leaked.is_empty() {
+        // A lost slice would look like garbage.
+        if volume.compare_nodes("deleted").await? > 0 {
+            return Err(ClientError::Failed(
+                "nothing is deleted: the metadata has problems; `holdfast fsck` first".to_owned(),
+            ));
+        }
         report.deleted = Tally::of(&each(volume, "deleting objects", leaked, remove).await?);
     }
     Ok(report)

@@ -7,6 +7,7 @@ use super::{ClusterFlags, host};
 use crate::error::ClientError;
 use crate::meta::client::explain_volume;
 use crate::meta::upkeep::Upkeep;
+use crate::meta::verify::{Agreement, cluster_verify};
 use crate::meta::{MetaApi, MetaClient, own_creds};
 use crate::object::keys::{self, BLOCKS_PREFIX, BlockName};
 use crate::object::{self, ObjectError, ObjectStore};
@@ -18,6 +19,8 @@ use std::time::Duration;
 /// Requests to the store at once: foreground work comes first.
 pub const REQUESTS_MAX: usize = 16;
 const PAGE_SLICES: u32 = 4096;
+/// How long the nodes may take to be compared.
+const COMPARE_MAX: Duration = Duration::from_secs(300);
 /// How long a leader is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -76,6 +79,27 @@ impl Volume {
             visit(reply.slices).await?;
             if is_end {
                 return Ok(());
+            }
+        }
+    }
+
+    /// What cannot be undone is done where all nodes say the same of the volume. How many problems they see.
+    ///
+    /// # Errors
+    /// They differ, or could not be compared; the message says that nothing is `done`.
+    pub async fn compare_nodes(&self, done: &str) -> Result<u64, ClientError> {
+        let (nodes, agreement) = cluster_verify(&self.upkeep.config, COMPARE_MAX).await?;
+        let replies = nodes.iter().filter_map(|node| node.answer.as_ref().ok());
+        match agreement {
+            Agreement::Equal { .. } => Ok(replies.map(|reply| reply.problem_count).max().unwrap_or(0)),
+            Agreement::Differ { index } => Err(ClientError::Failed(format!(
+                "nothing is {done}: the states of the nodes differ at log index {index}, so a node is damaged and not the \
+                 volume; `holdfast cluster verify` shows which, and it can be built anew"
+            ))),
+            Agreement::Unknown => {
+                let silent = nodes.iter().find_map(|node| node.answer.as_ref().err());
+                let why = silent.map(|why| format!(" ({why})")).unwrap_or_default();
+                Err(ClientError::Failed(format!("nothing is {done}: the nodes could not be compared{why}; try again")))
             }
         }
     }

@@ -30,7 +30,7 @@ mod commit;
 mod inode;
 mod layout;
 pub mod memory_meta;
-pub mod read_plan;
+mod read_plan;
 mod readahead;
 mod reclaim;
 mod upload;

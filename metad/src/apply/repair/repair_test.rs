@@ -471,3 +471,55 @@ fn keys_that_are_not_the_volumes_own_are_out_of_reach() {
     assert!(matches!(fs.send(0, 0, nowhere.into_wire()), Verdict::Failed(pb::FailureCode::Malformed)));
     assert_eq!(fs.store().view(|view| view.get(&keys::inode(2, 1))).expect("reads"), None);
 }
+
+/// Damage that operations do not stumble over.
+const DAMAGES: [fn(&mut Txn<'_>); 13] = [
+    |txn| edit(txn, FILE, |inode| inode.nlink = 9),
+    |txn| edit(txn, FILE, |inode| inode.nlink = 1),
+    |txn| edit(txn, DIR, |inode| (inode.entries, inode.nlink) = (70, 9)),
+    |txn| edit(txn, FILE, |inode| inode.size = 5),
+    |txn| edit(txn, SUB, |inode| inode.parent = ROOT_INO),
+    |txn| edit(txn, ORPHAN, |inode| inode.nlink = 1),
+    |txn| txn.delete(&keys::dentry(VOLUME, DIR, b"f")),
+    |txn| txn.delete(&keys::dentry(VOLUME, ROOT_INO, b"d")),
+    |txn| txn.put(&keys::dentry(VOLUME, ROOT_INO, b"again"), &Dentry { ino: SUB, kind: FileKind::Directory }),
+    |txn| txn.put(&keys::slice_refs(VOLUME, 1 << 32 | 1), &SliceRefs(2)),
+    |txn| txn.put_bytes(&keys::orphan(VOLUME, 3, FILE), records::marker()),
+    |txn| txn.put(&keys::xattr(VOLUME, FILE, b"user.a"), &Xattr("v".into())),
+    |txn| {
+        let usage = read::usage(txn, VOLUME).expect("reads");
+        txn.put(&keys::usage(VOLUME), &records::Usage { used_bytes: 3, used_inodes: 90, ..usage });
+    },
+];
+
+/// What somebody may do between the look and the repair. It may be refused.
+const MEANWHILE: [fn(&mut TestFs); 12] = [
+    |fs| drop(fs.link(FILE, ROOT_INO, "third")),
+    |fs| drop(fs.unlink("other")),
+    |fs| drop(fs.unlink_at(DIR, "f")),
+    |fs| drop((fs.unlink("other"), fs.unlink_at(DIR, "f"))),
+    |fs| drop(fs.rename(DIR, "f", ROOT_INO, "moved", 0)),
+    |fs| drop(fs.rename(ROOT_INO, "d", ROOT_INO, "e", 0)),
+    |fs| drop(fs.rename(DIR, "s", ROOT_INO, "s", 0)),
+    |fs| drop(fs.write(FILE, 50, 100)),
+    |fs| drop(fs.truncate(FILE, 10)),
+    |fs| drop((fs.copy((FILE, 0), (FILE, 500), 100), fs.truncate(FILE, 550))),
+    |fs| drop((fs.mkdir_at(DIR, "n", 0o700), fs.create_at(DIR, "g", 0o600, true))),
+    |fs| drop((fs.set_xattr(FILE, "user.b", b"w", 0), fs.release(&[ORPHAN]))),
+];
+
+#[test]
+fn whatever_comes_between_the_look_and_the_repair_the_volume_is_sound_in_the_end() {
+    for (damage_at, break_it) in DAMAGES.iter().enumerate() {
+        for (at, meanwhile) in MEANWHILE.iter().enumerate() {
+            let mut fs = volume();
+            damage(&fs, break_it);
+            let old = planned(&fs).op;
+            meanwhile(&mut fs);
+            send(&mut fs, old);
+            let (_, left) = repair(&mut fs);
+            assert_eq!(left, Vec::<String>::new(), "damage {damage_at}, then {at}");
+            fs.check();
+        }
+    }
+}
