@@ -1,5 +1,5 @@
 //! Invariants: what holds of every whole state, checked from scratch. For query/verify, repair and tests; reads everything, and holds the
-//! inodes and entries of one volume in memory. A damaged state gives problems or an error, never a panic.
+//! inodes and directories' names of one volume in memory. A damaged state gives problems or an error, never a panic.
 
 use super::lock_invariants;
 use super::problem::{Problem, SliceAt, What};
@@ -30,7 +30,7 @@ pub fn check(view: &dyn KvRead) -> Result<Vec<Problem>, StoreError> {
     })?;
     for volume in volumes {
         let mut state = VolumeState::load(view, volume)?;
-        state.check_names();
+        state.check_names(view)?;
         state.check_inodes();
         check_slices(view, &mut state)?;
         check_orphans(view, &mut state, &sessions)?;
@@ -77,18 +77,10 @@ fn check_sessions(view: &dyn KvRead, live: &BTreeSet<u64>, problems: &mut Vec<Pr
     })
 }
 
-/// A name, and what it names.
-struct Entry {
-    parent: u64,
-    name: Bytes,
-    dentry: Dentry,
-}
-
 struct VolumeState {
     volume: u32,
     usage: Usage,
     inodes: BTreeMap<u64, Inode>,
-    entries: Vec<Entry>,
     deleted: BTreeSet<u64>,
     /// The newest slice that is named or deleted.
     last_slice_id: u64,
@@ -101,7 +93,6 @@ impl VolumeState {
             volume,
             usage: read::usage(view, volume)?,
             inodes: BTreeMap::new(),
-            entries: Vec::new(),
             deleted: BTreeSet::new(),
             last_slice_id: 0,
             problems: Vec::new(),
@@ -109,15 +100,6 @@ impl VolumeState {
         each(view, &keys::inodes(volume), |key, value| {
             let ino = keys::tail_u64(key, keys::HEAD_BYTES)?;
             state.inodes.insert(ino, Inode::from_stored(ino, value)?);
-            Ok(())
-        })?;
-        each(view, &keys::all_dentries(volume), |key, value| {
-            let parent = keys::tail_u64(key, keys::HEAD_BYTES)?;
-            let name = key.get(keys::HEAD_BYTES + 16..).unwrap_or_default();
-            if *keys::dentry(volume, parent, name) != *key {
-                state.problems.push(What::EntryHash { parent, key: Bytes::copy_from_slice(key) });
-            }
-            state.entries.push(Entry { parent, name: Bytes::copy_from_slice(name), dentry: Dentry::decode(value)? });
             Ok(())
         })?;
         each(view, &keys::all_deleted(volume), |key, _| {
@@ -180,22 +162,29 @@ impl VolumeState {
     }
 
     /// No entry dangles; link counts, entry counts and ".." follow from the entries.
-    fn check_names(&mut self) {
+    fn check_names(&mut self, view: &dyn KvRead) -> Result<(), StoreError> {
         let mut names: BTreeMap<u64, u32> = BTreeMap::new();
         let mut dir_names: BTreeMap<u64, Vec<(u64, Bytes)>> = BTreeMap::new();
         let mut subdirs: BTreeMap<u64, u32> = BTreeMap::new();
         let mut entries: BTreeMap<u64, u64> = BTreeMap::new();
-        for Entry { parent, name, dentry } in std::mem::take(&mut self.entries) {
-            let ino = dentry.ino;
+        each(view, &keys::all_dentries(self.volume), |key, value| {
+            let (parent, Dentry { ino, kind }) = (keys::tail_u64(key, keys::HEAD_BYTES)?, Dentry::decode(value)?);
+            let name = key.get(keys::HEAD_BYTES + 16..).unwrap_or_default();
+            let own = || Bytes::copy_from_slice(name);
+            let is_hashed = *keys::dentry(self.volume, parent, name) == *key;
+            self.expect(is_hashed, || What::EntryHash { parent, key: Bytes::copy_from_slice(key) });
+            self.expect(self.is_kind(parent, FileKind::Directory), || What::EntryParent { parent, name: own() });
+            self.expect(self.is_kind(ino, kind), || What::EntryNames { parent, name: own(), ino });
             *names.entry(ino).or_default() += 1;
             *entries.entry(parent).or_default() += 1;
-            *subdirs.entry(parent).or_default() += u32::from(dentry.kind == FileKind::Directory);
-            self.expect(self.is_kind(parent, FileKind::Directory), || What::EntryParent { parent, name: name.clone() });
-            self.expect(self.is_kind(ino, dentry.kind), || What::EntryNames { parent, name: name.clone(), ino });
-            if self.is_kind(ino, FileKind::Directory) {
-                dir_names.entry(ino).or_default().push((parent, name));
+            if kind == FileKind::Directory {
+                *subdirs.entry(parent).or_default() += 1;
             }
-        }
+            if self.is_kind(ino, FileKind::Directory) {
+                dir_names.entry(ino).or_default().push((parent, own()));
+            }
+            Ok(())
+        })?;
         for (ino, names) in dir_names {
             let dot_dot = self.inodes.get(&ino).map(|inode| inode.parent);
             match &names[..] {
@@ -203,6 +192,11 @@ impl VolumeState {
                 _ => self.problems.push(What::ManyNames { ino, names }),
             }
         }
+        self.check_counts(&names, &subdirs, &entries);
+        Ok(())
+    }
+
+    fn check_counts(&mut self, names: &BTreeMap<u64, u32>, subdirs: &BTreeMap<u64, u32>, entries: &BTreeMap<u64, u64>) {
         for inode in self.inodes.values() {
             let ino = inode.ino;
             let named = names.get(&ino).copied().unwrap_or(0) + u32::from(ino == ROOT_INO);

@@ -1,7 +1,7 @@
 //! Rules for what inodes hold: modes, targets, attributes, slices; and for orphans and who holds them. Called by repair/mod.rs.
 
 use super::names::{edit, remains, remake};
-use super::{Remedy, Scope};
+use super::{GONE, NO_RULE, Remedy, Scope};
 use crate::apply::problem::{SliceAt, What};
 use crate::apply::{inode::MODE_BITS, session, xattr};
 use crate::store::inode_record::Inode;
@@ -69,7 +69,7 @@ pub fn rule(txn: &mut Txn<'_>, scope: &Scope, what: &What) -> Result<Remedy, Sto
             Ok(Remedy::Fix("is listed"))
         }
         What::HoldSides { ino, session } | What::Hold { ino, session } => hold(txn, scope, *ino, *session),
-        _ => Ok(Remedy::Refused("")),
+        _ => Ok(Remedy::Refused(NO_RULE)),
     }
 }
 
@@ -86,8 +86,8 @@ fn target(txn: &mut Txn<'_>, scope: &Scope, ino: u64) -> Result<Remedy, StoreErr
 
 /// Nobody gets more than both have said.
 fn acl(txn: &mut Txn<'_>, scope: &Scope, ino: u64) -> Result<Remedy, StoreError> {
-    let Some(mut inode) = read::inode(txn, scope.volume, ino)? else { return Ok(Remedy::Fix("")) };
-    let Some(stored) = read::xattr(txn, scope.volume, ino, ACL_ACCESS)? else { return Ok(Remedy::Fix("")) };
+    let Some(mut inode) = read::inode(txn, scope.volume, ino)? else { return Ok(Remedy::Later(GONE)) };
+    let Some(stored) = read::xattr(txn, scope.volume, ino, ACL_ACCESS)? else { return Ok(Remedy::Later(GONE)) };
     match Acl::parse(&stored.0).ok().flatten().filter(|acl| !acl.is_mode()) {
         Some(mut acl) => {
             inode.mode = (inode.mode & !0o777) | (inode.mode & acl.mode_bits());

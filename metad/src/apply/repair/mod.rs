@@ -28,6 +28,11 @@ pub const LOST_FOUND: &[u8] = b"lost+found";
 pub const PROBLEMS_MAX: usize = 2048;
 const PLAN_BYTES_MAX: usize = REQUEST_BYTES_MAX / 2;
 
+const GONE: &str = "is gone with another repair";
+const NO_RULE: &str = "nothing is known to do about it: please report it";
+/// A number from here on is damage, and must not raise a counter: there would be none left.
+const INO_END: u64 = 1 << 62;
+
 /// What a rule says.
 enum Remedy {
     /// Written, if anything was left to write after the fixes before it: what it does, for people.
@@ -127,6 +132,9 @@ fn look(
     let seen = Seen { view: state, keys: RefCell::default() };
     let mut txn = Txn::new(&seen);
     let remedy = match what {
+        What::InodeCounter { ino } if *ino >= INO_END => {
+            Remedy::Refused("no inode can have this number: copy what is in it, and remove it")
+        }
         What::InodeCounter { ino } => {
             usage.next_ino_min = usage.next_ino_min.max(ino + 1);
             Remedy::Usage("the counter is raised")
@@ -234,6 +242,8 @@ impl KvRead for Seen<'_> {
     }
 }
 
+#[cfg(test)]
+mod meanwhile_test;
 #[cfg(test)]
 #[path = "repair_test.rs"]
 mod tests;

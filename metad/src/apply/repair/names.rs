@@ -1,6 +1,6 @@
 //! Rules for names: entries, link counts, "..", the root, and inodes that nothing names. Called by repair/mod.rs.
 
-use super::{Remedy, Scope, lost_found};
+use super::{GONE, NO_RULE, Remedy, Scope, lost_found};
 use crate::apply::problem::What;
 use crate::apply::session;
 use crate::store::codec::Record;
@@ -59,10 +59,10 @@ pub fn rule(txn: &mut Txn<'_>, scope: &Scope, what: &What) -> Result<Remedy, Sto
                 None => fresh(txn, scope, ROOT_INO, FileKind::Directory)?,
             };
             txn.put(&keys::inode(volume, ROOT_INO), &root);
-            Ok(Remedy::Fix("the root is made anew, for its owner is root"))
+            Ok(Remedy::Fix("the root is made anew, and is root's"))
         }
         What::NotBelowRoot { dir } => cut_loop(txn, scope, *dir),
-        _ => Ok(Remedy::Refused("")),
+        _ => Ok(Remedy::Refused(NO_RULE)),
     }
 }
 
@@ -169,7 +169,7 @@ pub fn remains(txn: &Txn<'_>, scope: &Scope, ino: u64) -> Result<Option<FileKind
 pub fn remake(txn: &mut Txn<'_>, scope: &Scope, ino: u64, kind: FileKind) -> Result<Remedy, StoreError> {
     let inode = fresh(txn, scope, ino, kind)?;
     txn.put(&keys::inode(scope.volume, ino), &inode);
-    Ok(Remedy::Fix("it is made anew from what is left of it, for its owner is root"))
+    Ok(Remedy::Fix("it is made anew from what is left of it, and is root's"))
 }
 
 fn fresh(txn: &Txn<'_>, scope: &Scope, ino: u64, kind: FileKind) -> Result<Inode, StoreError> {
@@ -221,7 +221,7 @@ fn fresh(txn: &Txn<'_>, scope: &Scope, ino: u64, kind: FileKind) -> Result<Inode
 /// An inode that no entry names. Three places say whether it is an orphan (nlink, the index in it, the list); two of them are believed.
 /// What is no orphan gets a name in /lost+found.
 fn unnamed(txn: &mut Txn<'_>, scope: &Scope, ino: u64) -> Result<Remedy, StoreError> {
-    let Some(mut inode) = read::inode(txn, scope.volume, ino)? else { return Ok(Remedy::Fix("")) };
+    let Some(mut inode) = read::inode(txn, scope.volume, ino)? else { return Ok(Remedy::Later(GONE)) };
     let listed = orphan_index(txn, scope, ino)?;
     let witnesses = [inode.is_orphan(), inode.orphaned_at != 0, listed.is_some()];
     let waits = matches!(inode.kind, FileKind::Regular | FileKind::Directory);

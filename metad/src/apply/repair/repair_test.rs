@@ -13,14 +13,14 @@ use holdfast_proto::range_lock::{Held, Mode, Owner, Range};
 use holdfast_proto::{Op, pb::FileKind};
 use prost::Message;
 
-const DIR: u64 = 2;
-const FILE: u64 = 3;
+pub(super) const DIR: u64 = 2;
+pub(super) const FILE: u64 = 3;
 const LINK: u64 = 4;
-const SUB: u64 = 5;
-const ORPHAN: u64 = 6;
+pub(super) const SUB: u64 = 5;
+pub(super) const ORPHAN: u64 = 6;
 
 /// /d/f with 100 bytes of two names (/other), /d/s, /l -> "to", and an orphan that our session holds.
-fn volume() -> TestFs {
+pub(super) fn volume() -> TestFs {
     let mut fs = TestFs::new();
     let dir = fs.mkdir("d", 0o700).expect("makes").ino;
     let file = fs.create_at(dir, "f", 0o640, true).expect("creates").attr.expect("attr").ino;
@@ -36,7 +36,7 @@ fn volume() -> TestFs {
     fs
 }
 
-fn damage(fs: &TestFs, damage: impl FnOnce(&mut Txn<'_>)) {
+pub(super) fn damage(fs: &TestFs, damage: impl FnOnce(&mut Txn<'_>)) {
     let batch = fs.store().view(|view| {
         let mut txn = Txn::new(view);
         damage(&mut txn);
@@ -45,23 +45,23 @@ fn damage(fs: &TestFs, damage: impl FnOnce(&mut Txn<'_>)) {
     fs.store().commit(fs.log_index(), batch).expect("commits");
 }
 
-fn edit(txn: &mut Txn<'_>, ino: u64, change: impl FnOnce(&mut Inode)) {
+pub(super) fn edit(txn: &mut Txn<'_>, ino: u64, change: impl FnOnce(&mut Inode)) {
     let mut inode = read::named_inode(txn, VOLUME, ino).expect("reads");
     change(&mut inode);
     txn.put(&keys::inode(VOLUME, ino), &inode);
 }
 
-fn planned(fs: &TestFs) -> Plan {
+pub(super) fn planned(fs: &TestFs) -> Plan {
     fs.store().view(|view| plan(view, VOLUME, fs.log_index(), invariants::check(view).expect("checks"))).expect("plans")
 }
 
-fn send(fs: &mut TestFs, op: pb::RepairOp) -> pb::RepairOpReply {
+pub(super) fn send(fs: &mut TestFs, op: pb::RepairOp) -> pb::RepairOpReply {
     let Verdict::Reply(reply) = fs.send(0, 0, op.into_wire()) else { panic!("refused") };
     pb::RepairOpReply::decode(reply).expect("decodes")
 }
 
 /// Rounds until nothing is left that can be repaired. What was found at first, and what is left.
-fn repair(fs: &mut TestFs) -> (Vec<String>, Vec<String>) {
+pub(super) fn repair(fs: &mut TestFs) -> (Vec<String>, Vec<String>) {
     let mut first = None;
     for _ in 0..9 {
         let plan = planned(fs);
@@ -394,7 +394,18 @@ fn what_would_be_a_guess_is_refused_with_advice() {
     let twice = RangesOfTwo::both_exclusive(session);
     let out = SlicePiece { slice_id: 1 << 32 | 99, slice_len: 5, block_crc32c: vec![0], ..SlicePiece::hole(0, 50) };
     type Break = Box<dyn Fn(&mut Txn<'_>)>;
-    let cases: [(&str, &str, Break); 3] = [
+    let far = SlicePiece { slice_id: 1 << 63, slice_len: 5, block_crc32c: vec![0], ..SlicePiece::hole(0, 5) };
+    let last = |txn: &mut Txn<'_>| {
+        let inode = read::named_inode(txn, VOLUME, FILE).expect("reads");
+        txn.put(&keys::inode(VOLUME, u64::MAX), &Inode { nlink: 1, size: 0, ..inode });
+    };
+    let cases: [(&str, &str, Break); 5] = [
+        (
+            "there has been session 2147483648",
+            "slice's record",
+            Box::new(move |txn| txn.put(&keys::slice(VOLUME, FILE, 0, 7), &far)),
+        ),
+        ("inode 18446744073709551615 is beyond", "remove it", Box::new(last)),
         ("are both locked in 3", "unmount", Box::new(move |txn| twice.put(txn))),
         ("out of bounds", "write that part", Box::new(move |txn| txn.put(&keys::slice(VOLUME, FILE, 0, 7), &out))),
         ("symlink 4 without its target", "remove it", Box::new(|txn| txn.delete(&keys::symlink(VOLUME, LINK)))),
@@ -425,101 +436,5 @@ impl RangesOfTwo {
         let session = self.0.held().next().expect("a lock").owner.session;
         txn.put(&keys::lock_count(VOLUME, session), &LockCount(2));
         txn.put_bytes(&keys::locked_file(VOLUME, session, FILE), records::marker());
-    }
-}
-
-#[test]
-fn a_fix_is_void_where_somebody_was_there_in_between_and_the_next_round_does_it() {
-    let mut fs = volume();
-    damage(&fs, |txn| edit(txn, FILE, |inode| inode.nlink = 9));
-    let old = planned(&fs).op;
-    fs.link(FILE, ROOT_INO, "third").expect("links");
-    assert_eq!(send(&mut fs, old).done, [false]);
-    assert_eq!(fs.attr(FILE).nlink, 10);
-    assert_eq!(repair(&mut fs).1, Vec::<String>::new());
-    assert_eq!(fs.attr(FILE).nlink, 3);
-}
-
-#[test]
-fn a_usage_that_was_repaired_by_another_is_not_repaired_twice() {
-    let mut fs = volume();
-    damage(&fs, |txn| {
-        let usage = read::usage(txn, VOLUME).expect("reads");
-        txn.put(&keys::usage(VOLUME), &records::Usage { used_bytes: 7, ..usage });
-    });
-    let (one, two) = (planned(&fs).op, planned(&fs).op);
-    // Counters go on meanwhile.
-    fs.write(FILE, 100, 50).expect("writes");
-    assert!(send(&mut fs, one).usage_done);
-    assert!(!send(&mut fs, two).usage_done);
-    assert_eq!(fs.usage().used_bytes, 150);
-    fs.check();
-}
-
-#[test]
-fn keys_that_are_not_the_volumes_own_are_out_of_reach() {
-    let mut fs = volume();
-    let own =
-        [keys::usage(VOLUME).to_bytes(), keys::clock().to_bytes(), keys::raft_applied(), keys::inode(2, 1).to_bytes()];
-    for key in own.into_iter().chain([vec![0xff; 9].into(), vec![0, 1].into()]) {
-        let change = pb::KeyChange { key, found: None, wanted: Some("x".into()) };
-        let fixes = vec![pb::Fix { keys: vec![change] }];
-        let op = pb::RepairOp { volume: VOLUME, found_index: u64::MAX, fixes, usage: None };
-        assert!(matches!(fs.send(0, 0, op.into_wire()), Verdict::Failed(pb::FailureCode::Malformed)));
-    }
-    let nowhere = pb::RepairOp { volume: 9, ..Default::default() };
-    assert!(matches!(fs.send(0, 0, nowhere.into_wire()), Verdict::Failed(pb::FailureCode::Malformed)));
-    assert_eq!(fs.store().view(|view| view.get(&keys::inode(2, 1))).expect("reads"), None);
-}
-
-/// Damage that operations do not stumble over.
-const DAMAGES: [fn(&mut Txn<'_>); 13] = [
-    |txn| edit(txn, FILE, |inode| inode.nlink = 9),
-    |txn| edit(txn, FILE, |inode| inode.nlink = 1),
-    |txn| edit(txn, DIR, |inode| (inode.entries, inode.nlink) = (70, 9)),
-    |txn| edit(txn, FILE, |inode| inode.size = 5),
-    |txn| edit(txn, SUB, |inode| inode.parent = ROOT_INO),
-    |txn| edit(txn, ORPHAN, |inode| inode.nlink = 1),
-    |txn| txn.delete(&keys::dentry(VOLUME, DIR, b"f")),
-    |txn| txn.delete(&keys::dentry(VOLUME, ROOT_INO, b"d")),
-    |txn| txn.put(&keys::dentry(VOLUME, ROOT_INO, b"again"), &Dentry { ino: SUB, kind: FileKind::Directory }),
-    |txn| txn.put(&keys::slice_refs(VOLUME, 1 << 32 | 1), &SliceRefs(2)),
-    |txn| txn.put_bytes(&keys::orphan(VOLUME, 3, FILE), records::marker()),
-    |txn| txn.put(&keys::xattr(VOLUME, FILE, b"user.a"), &Xattr("v".into())),
-    |txn| {
-        let usage = read::usage(txn, VOLUME).expect("reads");
-        txn.put(&keys::usage(VOLUME), &records::Usage { used_bytes: 3, used_inodes: 90, ..usage });
-    },
-];
-
-/// What somebody may do between the look and the repair. It may be refused.
-const MEANWHILE: [fn(&mut TestFs); 12] = [
-    |fs| drop(fs.link(FILE, ROOT_INO, "third")),
-    |fs| drop(fs.unlink("other")),
-    |fs| drop(fs.unlink_at(DIR, "f")),
-    |fs| drop((fs.unlink("other"), fs.unlink_at(DIR, "f"))),
-    |fs| drop(fs.rename(DIR, "f", ROOT_INO, "moved", 0)),
-    |fs| drop(fs.rename(ROOT_INO, "d", ROOT_INO, "e", 0)),
-    |fs| drop(fs.rename(DIR, "s", ROOT_INO, "s", 0)),
-    |fs| drop(fs.write(FILE, 50, 100)),
-    |fs| drop(fs.truncate(FILE, 10)),
-    |fs| drop((fs.copy((FILE, 0), (FILE, 500), 100), fs.truncate(FILE, 550))),
-    |fs| drop((fs.mkdir_at(DIR, "n", 0o700), fs.create_at(DIR, "g", 0o600, true))),
-    |fs| drop((fs.set_xattr(FILE, "user.b", b"w", 0), fs.release(&[ORPHAN]))),
-];
-
-#[test]
-fn whatever_comes_between_the_look_and_the_repair_the_volume_is_sound_in_the_end() {
-    for (damage_at, break_it) in DAMAGES.iter().enumerate() {
-        for (at, meanwhile) in MEANWHILE.iter().enumerate() {
-            let mut fs = volume();
-            damage(&fs, break_it);
-            let old = planned(&fs).op;
-            meanwhile(&mut fs);
-            send(&mut fs, old);
-            let (_, left) = repair(&mut fs);
-            assert_eq!(left, Vec::<String>::new(), "damage {damage_at}, then {at}");
-            fs.check();
-        }
     }
 }

@@ -11,6 +11,9 @@ use holdfast_proto::pb;
 /// Left out where the counter of sessions was behind: nobody knows how many there have been since, and no number may come twice.
 const SESSIONS_SKIPPED: u64 = 1 << 16;
 
+/// A number from here on is damage, and must not raise the counter: there would be none left.
+const SESSIONS_END: u64 = 1 << 31;
+
 pub fn rule(txn: &mut Txn<'_>, scope: &Scope, what: &What) -> Result<Remedy, StoreError> {
     match what {
         What::SessionDetails { session } => end(txn, scope, *session)?,
@@ -19,6 +22,11 @@ pub fn rule(txn: &mut Txn<'_>, scope: &Scope, what: &What) -> Result<Remedy, Sto
                 txn.put(&keys::session_uuid(&details.uuid), &SessionRef(*session));
             }
             return Ok(Remedy::Fix("is listed by its uuid"));
+        }
+        What::SessionCounter { seen, .. } if *seen >= SESSIONS_END => {
+            return Ok(Remedy::Refused(
+                "no session can have had this number: a slice's record is damaged; remove the file of which fsck misses an object",
+            ));
         }
         What::SessionCounter { seen, .. } => {
             let mut counters = read::counters(txn)?;
