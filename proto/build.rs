@@ -1,7 +1,7 @@
 //! Compiles the .proto files with protox, so that no protoc is needed on the machine.
 use std::error::Error;
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "types.proto",
     "namespace.proto",
     "inode.proto",
@@ -13,6 +13,7 @@ const FILES: [&str; 11] = [
     "meta.proto",
     "raft.proto",
     "admin.proto",
+    "upkeep.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

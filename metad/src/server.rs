@@ -20,13 +20,15 @@ use crate::rpc::push::Hub;
 use crate::rpc::raft_service::{PeerServer, RaftService};
 use crate::rpc::read_gate::ReadGate;
 use crate::rpc::snapshot_inbox::SnapshotInbox;
+use crate::rpc::upkeep::{UpkeepServer, UpkeepService};
 use crate::rpc::verify::Verifier;
 use crate::seldom::Seldom;
 use crate::store::durable::DurableOptions;
-use holdfast_proto::limits::FRAME_BYTES_MAX;
+use holdfast_proto::limits::{FRAME_BYTES_MAX, UPKEEP_MESSAGE_BYTES_MAX};
 use holdfast_proto::pb::admin_server::AdminServer as AdminRpc;
 use holdfast_proto::pb::meta_server::MetaServer as MetaRpc;
 use holdfast_proto::pb::raft_server::RaftServer as RaftRpc;
+use holdfast_proto::pb::upkeep_server::UpkeepServer as UpkeepRpc;
 use parking_lot::Mutex;
 use sd_notify::NotifyState;
 use std::net::TcpStream;
@@ -164,6 +166,7 @@ struct Parts {
     proposer: Arc<Proposer>,
     meta: MetaServer,
     admin: AdminServer,
+    upkeep: UpkeepServer,
 }
 
 impl Parts {
@@ -179,9 +182,11 @@ impl Parts {
             gate,
             hub: hub.clone(),
         };
-        let (addr, verifier) = (config.advertise.clone(), Verifier::new(node.clone()));
+        let (addr, verifier) = (config.advertise.clone(), Arc::new(Verifier::new(node.clone())));
+        let upkeep = UpkeepService { node: node.clone(), proposer: proposer.clone(), verifier: verifier.clone() };
         let admin = AdminService { node: node.clone(), cluster, hub: hub.clone(), addr, room, verifier };
-        Parts { node, hub, proposer, meta: MetaServer(Arc::new(meta)), admin: AdminServer(Arc::new(admin)) }
+        let (meta, admin) = (MetaServer(Arc::new(meta)), AdminServer(Arc::new(admin)));
+        Parts { node, hub, proposer, meta, admin, upkeep: UpkeepServer(Arc::new(upkeep)) }
     }
 
     async fn serve_clients(self, mut builder: Server, streams: mpsc::Receiver<TcpStream>) {
@@ -190,7 +195,11 @@ impl Parts {
         let meta = MetaRpc::new(self.meta)
             .max_decoding_message_size(FRAME_BYTES_MAX)
             .max_encoding_message_size(FRAME_BYTES_MAX);
-        let server = builder.add_service(health_service).add_service(AdminRpc::new(self.admin)).add_service(meta);
+        let upkeep = UpkeepRpc::new(self.upkeep)
+            .max_decoding_message_size(UPKEEP_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(UPKEEP_MESSAGE_BYTES_MAX);
+        let server = builder.add_service(health_service).add_service(AdminRpc::new(self.admin)).add_service(upkeep);
+        let server = server.add_service(meta);
         if let Err(error) = server.serve_with_incoming(listener::incoming(streams)).await {
             tracing::error!(%error, "clients' server ended");
         }

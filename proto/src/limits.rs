@@ -39,6 +39,11 @@ pub const COMMIT_SLICES_MAX: usize = 1024;
 pub const COPY_BYTES_MAX: u64 = 4 << 30;
 /// Largest reply of one readdir, bytes; what a request may ask for at most.
 pub const READDIR_BYTES_MAX: u32 = 1 << 20;
+/// A page of scan_slices ends with the slice that makes it larger than this, bytes.
+pub const SCAN_BYTES_MAX: usize = 1 << 20;
+/// Largest question or answer about a whole state, bytes; most slices one question about garbage names.
+pub const UPKEEP_MESSAGE_BYTES_MAX: usize = 16 << 20;
+pub const GARBAGE_SLICES_MAX: usize = 1 << 20;
 /// Most chunks one read_slices may ask for.
 pub const READ_CHUNKS_MAX: u32 = 64;
 /// Most inodes or slices one background mutation names.

@@ -61,6 +61,7 @@ table! { Op, mutation, Op, op_name:
     ExpireSessionsOp => ExpireSessions, "expire_sessions", Empty;
     FormatVolumeOp => FormatVolume, "format_volume", VolumeReply;
     ConfigVolumeOp => ConfigVolume, "config_volume", VolumeReply;
+    RepairOp => Repair, "repair", RepairOpReply;
 }
 
 table! { Ask, query, Ask, ask_name:
@@ -77,6 +78,7 @@ table! { Ask, query, Ask, ask_name:
     ReadSlicesQuery => ReadSlices, "read_slices", ReadSlicesReply;
     LseekQuery => Lseek, "lseek", LseekReply;
     DeletedSlicesQuery => DeletedSlices, "deleted_slices", DeletedSlicesReply;
+    ScanSlicesQuery => ScanSlices, "scan_slices", ScanSlicesReply;
     VolumeQuery => Volume, "volume", VolumeStatusReply;
     ListVolumesQuery => ListVolumes, "list_volumes", ListVolumesReply;
 }

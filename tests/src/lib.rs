@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod cluster;
 pub mod crowd;
+pub mod damage;
 pub mod disk;
 pub mod faulty_http;
 pub mod files;

@@ -37,6 +37,17 @@ fn shown_by(mount: &Mount) -> String {
     String::from_utf8_lossy(&[read("cmdline"), read("environ")].concat()).into_owned()
 }
 
+/// fsck and gc know every object by its name in the store's listing.
+fn is_found_sound(reach: &Reach, meta: &str) {
+    let fsck = shared::cluster().holdfast(&["fsck", meta, "--deep"]).ok("fsck");
+    let gc = shared::cluster().holdfast(&["gc", meta, "--json"]).ok("gc");
+    shows_no_secret(reach, &[fsck.stdout, fsck.stderr, gc.stdout.clone(), gc.stderr].concat());
+    let found: serde_json::Value = serde_json::from_str(&gc.stdout).expect("JSON");
+    let count = |kind: &str| found[kind]["objects"].as_u64().expect("a count");
+    assert_eq!((count("all"), count("leaked")), (objects(reach).len() as u64, 0), "{found}");
+    assert_eq!(found["foreign"].as_array().map(Vec::len), Some(0), "{found}");
+}
+
 /// `options` are those of format.
 fn serves_files(reach: &Reach, volume: &str, options: &[&str]) {
     let meta = shared::cluster().meta(volume);
@@ -65,6 +76,8 @@ fn serves_files(reach: &Reach, volume: &str, options: &[&str]) {
     assert!(fs::read(here.path("large")).unwrap() == content);
     assert_eq!(fs::read(here.path("small")).unwrap(), b"small");
     assert_eq!(fs::read(here.path("empty")).unwrap(), b"");
+
+    is_found_sound(reach, &meta);
 
     for name in ["large", "small", "empty"] {
         fs::remove_file(here.path(name)).unwrap();

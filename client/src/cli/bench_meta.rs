@@ -61,7 +61,7 @@ pub fn run(args: Args) -> Result<ExitCode, ClientError> {
         let meta = Arc::new(MetaClient::connect(config).await?);
         let opened = meta.open_session(&volume, &super::host(), "bench-meta").await;
         opened.map_err(|error| explain_volume(error, &volume))?;
-        tokio::spawn(answer_questions(meta.clone()));
+        tokio::spawn(super::volume::answer_questions(meta.clone()));
         let rows = Bench::new(&meta, &args).run().await;
         let closed = meta.close_session().await;
         let rows = rows?;
@@ -72,19 +72,6 @@ pub fn run(args: Args) -> Result<ExitCode, ClientError> {
         }
         Ok(ExitCode::SUCCESS)
     })
-}
-
-/// Nothing that is removed here is open here: without this answer its data would wait for the end of our session.
-async fn answer_questions(meta: Arc<MetaClient>) {
-    let Some(mut pushes) = meta.take_pushes() else { return };
-    while let Some(push) = pushes.recv().await {
-        if let Some(pb::push::Event::Orphaned(question)) = push.event {
-            let op = pb::HoldOp { through_index: question.through_index, inos: Vec::new() };
-            if meta.mutate(&pb::Creds::default(), op).await.is_err() {
-                return;
-            }
-        }
-    }
 }
 
 struct Replicas {

@@ -9,6 +9,9 @@ mod cluster_verify;
 pub mod config;
 pub mod credentials;
 pub mod format;
+pub mod fsck;
+mod fsck_objects;
+pub mod gc;
 pub mod info;
 pub mod logging;
 pub mod mount;
@@ -19,6 +22,7 @@ pub mod show;
 pub mod size;
 pub mod status;
 pub mod umount;
+mod volume;
 
 use crate::config::{MetaConfig, TlsFlags};
 use crate::error::ClientError;
@@ -61,6 +65,10 @@ enum Command {
     Info(info::Args),
     /// Show or change a volume's settings
     Config(config::Args),
+    /// Check a volume: metadata and objects; repair what can be repaired
+    Fsck(fsck::Args),
+    /// Find objects that nothing needs, and delete them
+    Gc(gc::Args),
     /// Measure a directory of any filesystem
     Bench(bench::Args),
     /// Measure the metadata cluster, without a mount
@@ -78,6 +86,8 @@ impl Command {
             Command::Umount(args) => umount::run(args),
             Command::Info(args) => info::run(args),
             Command::Config(args) => config::run(args),
+            Command::Fsck(args) => fsck::run(&args),
+            Command::Gc(args) => gc::run(&args),
             Command::Bench(args) => bench::run(args),
             Command::BenchMeta(args) => bench_meta::run(args),
             Command::Cluster(args) => cluster::run(args),
@@ -194,6 +204,8 @@ mod tests {
             "bench-meta",
             "cluster status",
             "cluster verify --timeout 9",
+            "fsck --deep --repair",
+            "gc --delete",
             "format --storage file --bucket /x",
         ] {
             let args = std::iter::once("holdfast").chain(line.split(' '));

@@ -22,7 +22,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-mod blocks;
+pub mod blocks;
 mod buffer_pool;
 mod chunk_reader;
 mod chunk_writer;

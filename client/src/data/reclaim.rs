@@ -21,7 +21,7 @@ impl<M: MetaApi> Data<M> {
         let Ok(_turn) = self.reclaiming.try_lock() else { return Ok(0) };
         let mut purged = 0;
         loop {
-            let ask = pb::DeletedSlicesQuery { count_max: BACKGROUND_BATCH_MAX as u32 };
+            let ask = pb::DeletedSlicesQuery { count_max: BACKGROUND_BATCH_MAX as u32, after: 0 };
             let slices = self.meta.query(&own_creds(), ask).await?.reply.slices;
             if slices.is_empty() {
                 return Ok(purged);

@@ -17,6 +17,7 @@ pub mod slots;
 pub mod stream;
 #[cfg(test)]
 mod test_fake;
+pub mod upkeep;
 pub mod url;
 pub mod verify;
 

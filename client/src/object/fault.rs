@@ -43,6 +43,7 @@ pub struct Faults {
     pub deletes_fail: bool,
     pub put_delay: Duration,
     pub get_delay: Duration,
+    pub list_delay: Duration,
 }
 
 #[derive(Debug)]
@@ -213,6 +214,8 @@ impl ObjectStore for FaultStore {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, ObjectError> {
+        let delay = self.faults.lock().list_delay;
+        tokio::time::sleep(delay).await;
         self.inner.list(prefix).await
     }
 

@@ -16,15 +16,41 @@ pub fn block_len(key: &str) -> u64 {
     key.rsplit_once('_').and_then(|(_, len)| len.parse::<u32>().ok()).map_or(0, u64::from)
 }
 
+/// What the name of a block says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BlockName {
+    pub slice_id: u64,
+    pub index: u32,
+    /// Bytes.
+    pub len: u32,
+}
+
+impl BlockName {
+    /// None for what is not named as we name blocks.
+    pub fn parse(key: &str) -> Option<BlockName> {
+        let mut parts = key.rsplit('/').next()?.split('_');
+        let (slice_id, index, len) = (parts.next()?, parts.next()?, parts.next()?);
+        let name = BlockName { slice_id: slice_id.parse().ok()?, index: index.parse().ok()?, len: len.parse().ok()? };
+        // Only what would be called so: no other place, no zeros in front.
+        Some(name).filter(|name| name.key() == key)
+    }
+
+    pub fn key(&self) -> String {
+        block_key(self.slice_id, self.index, self.len)
+    }
+}
+
+/// Blocks of a slice of `slice_len` bytes.
+pub fn slice_blocks(slice_id: u64, slice_len: u32, block_bytes: u32) -> impl Iterator<Item = BlockName> {
+    (0..slice_len.div_ceil(block_bytes)).map(move |index| {
+        let len = block_bytes.min(slice_len - index * block_bytes);
+        BlockName { slice_id, index, len }
+    })
+}
+
 /// Names of all blocks of a slice of `slice_len` bytes.
 pub fn slice_keys(slice_id: u64, slice_len: u32, block_bytes: u32) -> Vec<String> {
-    let count = slice_len.div_ceil(block_bytes);
-    (0..count)
-        .map(|index| {
-            let start = index * block_bytes;
-            block_key(slice_id, index, block_bytes.min(slice_len - start))
-        })
-        .collect()
+    slice_blocks(slice_id, slice_len, block_bytes).map(|block| block.key()).collect()
 }
 
 /// The prefix of a volume's objects inside its bucket.
@@ -42,6 +68,23 @@ mod tests {
         assert_eq!(block_key((7 << 32) | 12, 3, 4096), "chunks/30064/771/30064771084_3_4096");
         assert_eq!(block_len("chunks/30064/771/30064771084_3_4096"), 4096);
         assert_eq!((block_len("proof/0123"), block_len("a_9999999999999")), (0, 0));
+    }
+
+    #[test]
+    fn only_a_name_that_we_would_give_is_a_blocks() {
+        let name = BlockName { slice_id: (7 << 32) | 12, index: 3, len: 4096 };
+        assert_eq!(BlockName::parse(&name.key()), Some(name));
+        for key in [
+            "chunks/30064/771/30064771084_3",
+            "chunks/30064/772/30064771084_3_4096",
+            "chunks/30064/771/030064771084_3_4096",
+            "chunks/30064/771/30064771084_3_4096_1",
+            "chunks/30064/771/30064771084_3_4096.tmp",
+            "30064771084_3_4096",
+            "",
+        ] {
+            assert_eq!(BlockName::parse(key), None, "{key}");
+        }
     }
 
     #[test]

@@ -17,6 +17,9 @@ const BYTES_PER_S_USUAL: u64 = 1 << 20;
 /// One that was too slow for that is made once more, with time for a slow line: many blocks share it.
 const BYTES_PER_S_MIN: u64 = 64 << 10;
 
+/// The listing of a large volume is long: it is waited for like so many bytes.
+const LISTING_BYTES: u64 = 256 << 20;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// All attempts and pauses of one operation together, beside the patience for a slow line.
@@ -143,7 +146,7 @@ impl ObjectStore for RetryStore {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, ObjectError> {
-        self.run("list", prefix, 0, || self.inner.list(prefix)).await
+        self.run("list", prefix, LISTING_BYTES, || self.inner.list(prefix)).await
     }
 
     async fn prepare(&self) -> Result<(), ObjectError> {
@@ -231,6 +234,17 @@ mod tests {
         assert_eq!(fault.counts().puts, 2);
         let error = retry.put("a/c", Bytes::from_static(b"x")).await.expect_err("too slow for one byte");
         assert!(matches!(&error, ObjectError::Unavailable(text) if text.contains("no answer in time")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_long_listing_is_not_cut_off() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (fault, _) = store(dir.path(), 0).await;
+        let hasty = RetryPolicy { attempt_max: Duration::from_millis(20), ..policy(200) };
+        let retry = RetryStore::new(fault.clone(), hasty, 4);
+        retry.put("a/b", Bytes::from_static(b"x")).await.expect("puts");
+        fault.set(|faults| faults.list_delay = Duration::from_millis(300));
+        assert_eq!(retry.list("a").await, Ok(vec![("a/b".to_string(), 1)]));
     }
 
     #[tokio::test]

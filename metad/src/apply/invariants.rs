@@ -1,25 +1,28 @@
-//! Invariants: what holds of every whole state, checked from scratch. For tests and query/verify; reads everything, and holds the
-//! inodes and entries of one volume in memory. A damaged state gives problems or an error, never a panic.
+//! Invariants: what holds of every whole state, checked from scratch. For query/verify, repair and tests; reads everything, and holds the
+//! inodes and directories' names of one volume in memory. A damaged state gives problems or an error, never a panic.
 
 use super::lock_invariants;
+use super::problem::{Problem, SliceAt, What};
 use crate::store::codec::Record;
-use crate::store::inode_record::Inode;
+use crate::store::inode_record::{Inode, SlicePiece};
 use crate::store::records::{Dentry, SliceRefs, Usage, VolumeRef, Xattr};
 use crate::store::{KvRead, StoreError, keys, read};
+use bytes::Bytes;
 use holdfast_proto::acl::Acl;
 use holdfast_proto::limits::CHUNK_BYTES;
 use holdfast_proto::{ROOT_INO, pb::FileKind, xattr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-/// What is wrong with the state, in words; empty for a sound one.
+/// What is wrong with the state; nothing for a sound one.
 ///
 /// # Errors
 /// Storage failed, or a record does not decode.
-pub fn check(view: &dyn KvRead) -> Result<Vec<String>, StoreError> {
-    let mut problems = Vec::new();
+pub fn check(view: &dyn KvRead) -> Result<Vec<Problem>, StoreError> {
+    let mut found = Vec::new();
     let sessions: BTreeSet<u64> = read::sessions(view)?.into_iter().map(|(id, _)| id).collect();
-    check_sessions(view, &sessions, &mut problems)?;
+    check_sessions(view, &sessions, &mut found)?;
+    let mut last_session = sessions.last().copied().unwrap_or(0);
     let mut volumes = Vec::new();
     each(view, &keys::volume_names(), |_, value| {
         volumes.push(VolumeRef::decode(value)?.0);
@@ -27,17 +30,23 @@ pub fn check(view: &dyn KvRead) -> Result<Vec<String>, StoreError> {
     })?;
     for volume in volumes {
         let mut state = VolumeState::load(view, volume)?;
-        state.check_names();
+        state.check_names(view)?;
         state.check_inodes();
-        state.check_usage();
         check_slices(view, &mut state)?;
         check_orphans(view, &mut state, &sessions)?;
         let regular = |ino| state.is_kind(ino, FileKind::Regular);
         let locks = lock_invariants::check(view, volume, &sessions, regular)?;
         state.problems.extend(locks);
-        problems.extend(state.problems.iter().map(|problem| format!("volume {volume}: {problem}")));
+        // Last: a repair of anything else changes it.
+        state.check_usage();
+        last_session = last_session.max(state.last_slice_id >> 32);
+        found.extend(state.problems.into_iter().map(|what| Problem { volume, what }));
     }
-    Ok(problems)
+    let next = read::counters(view)?.next_session;
+    if last_session >= next {
+        found.push(Problem { volume: 0, what: What::SessionCounter { next, seen: last_session } });
+    }
+    Ok(found)
 }
 
 fn each(
@@ -48,21 +57,21 @@ fn each(
     read::scan(view, prefix, &prefix.end(), |key, value| visit(key, value).map(ControlFlow::Continue))
 }
 
-fn check_sessions(view: &dyn KvRead, live: &BTreeSet<u64>, problems: &mut Vec<String>) -> Result<(), StoreError> {
-    let next = read::counters(view)?.next_session;
-    for &id in live {
-        let Some(details) = read::session_details(view, id)? else {
-            problems.push(format!("session {id} has no details"));
-            continue;
-        };
-        if read::session_of_uuid(view, &details.uuid)? != Some(id) || id >= next {
-            problems.push(format!("session {id} is not found by its uuid, or beyond the counter {next}"));
+fn check_sessions(view: &dyn KvRead, live: &BTreeSet<u64>, problems: &mut Vec<Problem>) -> Result<(), StoreError> {
+    let mut wrong = |what| problems.push(Problem { volume: 0, what });
+    for &session in live {
+        match read::session_details(view, session)? {
+            None => wrong(What::SessionDetails { session }),
+            Some(details) if read::session_of_uuid(view, &details.uuid)? != Some(session) => {
+                wrong(What::SessionUuid { session });
+            }
+            Some(_) => {}
         }
     }
     each(view, &keys::all_slots(), |key, _| {
-        let id = keys::tail_u64(key, keys::HEAD_BYTES)?;
-        if !live.contains(&id) {
-            problems.push(format!("a slot of session {id}, which has ended"));
+        let session = keys::tail_u64(key, keys::HEAD_BYTES)?;
+        if !live.contains(&session) {
+            wrong(What::Slot { session, slot: keys::tail_u32(key, keys::HEAD_BYTES + 8)? });
         }
         Ok(())
     })
@@ -72,10 +81,10 @@ struct VolumeState {
     volume: u32,
     usage: Usage,
     inodes: BTreeMap<u64, Inode>,
-    /// parent, what it names.
-    dentries: Vec<(u64, Dentry)>,
     deleted: BTreeSet<u64>,
-    problems: Vec<String>,
+    /// The newest slice that is named or deleted.
+    last_slice_id: u64,
+    problems: Vec<What>,
 }
 
 impl VolumeState {
@@ -84,8 +93,8 @@ impl VolumeState {
             volume,
             usage: read::usage(view, volume)?,
             inodes: BTreeMap::new(),
-            dentries: Vec::new(),
             deleted: BTreeSet::new(),
+            last_slice_id: 0,
             problems: Vec::new(),
         };
         each(view, &keys::inodes(volume), |key, value| {
@@ -93,26 +102,26 @@ impl VolumeState {
             state.inodes.insert(ino, Inode::from_stored(ino, value)?);
             Ok(())
         })?;
-        each(view, &keys::all_dentries(volume), |key, value| {
-            let parent = keys::tail_u64(key, keys::HEAD_BYTES)?;
-            let name = key.get(keys::HEAD_BYTES + 16..).unwrap_or_default();
-            if *keys::dentry(volume, parent, name) != *key {
-                state.problems.push(format!("an entry of directory {parent} is under a wrong hash"));
-            }
-            state.dentries.push((parent, Dentry::decode(value)?));
-            Ok(())
-        })?;
         each(view, &keys::all_deleted(volume), |key, _| {
             state.deleted.insert(keys::tail_u64(key, keys::HEAD_BYTES)?);
             Ok(())
         })?;
-        each(view, &keys::symlinks(volume), |key, _| {
-            let ino = keys::tail_u64(key, keys::HEAD_BYTES)?;
-            state.expect(state.is_kind(ino, FileKind::Symlink), || format!("a target without its symlink {ino}"));
-            Ok(())
-        })?;
+        state.last_slice_id = state.deleted.last().copied().unwrap_or(0);
+        state.check_symlinks(view)?;
         state.check_xattrs(view)?;
         Ok(state)
+    }
+
+    fn check_symlinks(&mut self, view: &dyn KvRead) -> Result<(), StoreError> {
+        let mut links: BTreeSet<u64> =
+            self.inodes.values().filter(|inode| inode.kind == FileKind::Symlink).map(|inode| inode.ino).collect();
+        each(view, &keys::symlinks(self.volume), |key, _| {
+            let ino = keys::tail_u64(key, keys::HEAD_BYTES)?;
+            self.expect(links.remove(&ino), || What::Target { ino });
+            Ok(())
+        })?;
+        self.problems.extend(links.into_iter().map(|ino| What::NoTarget { ino }));
+        Ok(())
     }
 
     /// Every attribute has its inode, whose marks say which there are; an ACL says what the mode says.
@@ -123,19 +132,22 @@ impl VolumeState {
             let name = key.get(keys::HEAD_BYTES + 8..).unwrap_or_default();
             *marks.entry(ino).or_default() |= xattr::marks_of(name);
             let Some(mode) = self.inodes.get(&ino).map(|inode| inode.mode) else {
-                self.problems.push(format!("an extended attribute without its inode {ino}"));
+                self.problems.push(What::XattrInode { ino });
                 return Ok(());
             };
             if name == xattr::ACL_ACCESS {
                 let acl = Acl::parse(&Xattr::decode(value)?.0).ok().flatten();
                 let agrees = acl.is_some_and(|acl| acl.mode_bits() == mode & 0o777 && !acl.is_mode());
-                self.expect(agrees, || format!("the ACL of inode {ino} does not agree with its mode {mode:o}"));
+                self.expect(agrees, || What::Acl { ino, mode });
             }
             Ok(())
         })?;
-        let said: BTreeMap<u64, u32> =
-            self.inodes.values().filter(|inode| inode.xattrs != 0).map(|inode| (inode.ino, inode.xattrs)).collect();
-        self.expect(said == marks, || format!("inodes are marked {said:?}, their attributes are {marks:?}"));
+        for inode in self.inodes.values() {
+            let (ino, found, wanted) = (inode.ino, inode.xattrs, marks.get(&inode.ino).copied().unwrap_or(0));
+            if found != wanted {
+                self.problems.push(What::Marks { ino, found, wanted });
+            }
+        }
         Ok(())
     }
 
@@ -143,30 +155,49 @@ impl VolumeState {
         self.inodes.get(&ino).is_some_and(|inode| inode.kind == kind)
     }
 
-    fn expect(&mut self, holds: bool, problem: impl FnOnce() -> String) {
+    fn expect(&mut self, holds: bool, problem: impl FnOnce() -> What) {
         if !holds {
             self.problems.push(problem());
         }
     }
 
     /// No entry dangles; link counts, entry counts and ".." follow from the entries.
-    fn check_names(&mut self) {
+    fn check_names(&mut self, view: &dyn KvRead) -> Result<(), StoreError> {
         let mut names: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut dir_names: BTreeMap<u64, Vec<(u64, Bytes)>> = BTreeMap::new();
         let mut subdirs: BTreeMap<u64, u32> = BTreeMap::new();
         let mut entries: BTreeMap<u64, u64> = BTreeMap::new();
-        for (parent, dentry) in std::mem::take(&mut self.dentries) {
-            let ino = dentry.ino;
+        each(view, &keys::all_dentries(self.volume), |key, value| {
+            let (parent, Dentry { ino, kind }) = (keys::tail_u64(key, keys::HEAD_BYTES)?, Dentry::decode(value)?);
+            let name = key.get(keys::HEAD_BYTES + 16..).unwrap_or_default();
+            let own = || Bytes::copy_from_slice(name);
+            let is_hashed = *keys::dentry(self.volume, parent, name) == *key;
+            self.expect(is_hashed, || What::EntryHash { parent, key: Bytes::copy_from_slice(key) });
+            self.expect(self.is_kind(parent, FileKind::Directory), || What::EntryParent { parent, name: own() });
+            self.expect(self.is_kind(ino, kind), || What::EntryNames { parent, name: own(), ino });
             *names.entry(ino).or_default() += 1;
             *entries.entry(parent).or_default() += 1;
-            *subdirs.entry(parent).or_default() += u32::from(dentry.kind == FileKind::Directory);
-            self.expect(self.is_kind(parent, FileKind::Directory), || format!("an entry in {parent}, no directory"));
-            self.expect(self.is_kind(ino, dentry.kind), || {
-                format!("an entry in {parent} names {ino}, not such a thing")
-            });
-            let dot_dot = self.inodes.get(&ino).filter(|inode| inode.is_dir()).map(|inode| inode.parent);
-            self.expect(dot_dot.is_none_or(|dot_dot| dot_dot == parent), || format!("directory {ino}: wrong .."));
+            if kind == FileKind::Directory {
+                *subdirs.entry(parent).or_default() += 1;
+            }
+            if self.is_kind(ino, FileKind::Directory) {
+                dir_names.entry(ino).or_default().push((parent, own()));
+            }
+            Ok(())
+        })?;
+        for (ino, names) in dir_names {
+            let dot_dot = self.inodes.get(&ino).map(|inode| inode.parent);
+            match &names[..] {
+                [(parent, _)] => self.expect(dot_dot == Some(*parent), || What::DotDot { ino, parent: *parent }),
+                _ => self.problems.push(What::ManyNames { ino, names }),
+            }
         }
-        for inode in self.inodes.values().copied().collect::<Vec<_>>() {
+        self.check_counts(&names, &subdirs, &entries);
+        Ok(())
+    }
+
+    fn check_counts(&mut self, names: &BTreeMap<u64, u32>, subdirs: &BTreeMap<u64, u32>, entries: &BTreeMap<u64, u64>) {
+        for inode in self.inodes.values() {
             let ino = inode.ino;
             let named = names.get(&ino).copied().unwrap_or(0) + u32::from(ino == ROOT_INO);
             let nlink = match inode.is_dir() {
@@ -174,22 +205,33 @@ impl VolumeState {
                 true => 2 + subdirs.get(&ino).copied().unwrap_or(0),
                 false => named,
             };
-            self.expect(inode.nlink == nlink, || format!("inode {ino}: nlink {} and not {nlink}", inode.nlink));
             let count = entries.get(&ino).copied().unwrap_or(0);
-            self.expect(inode.entries == count, || format!("inode {ino}: {} entries and not {count}", inode.entries));
-            self.expect(!inode.is_dir() || named <= 1, || format!("directory {ino} has {named} names"));
+            if inode.nlink != nlink {
+                self.problems.push(What::Nlink { ino, found: inode.nlink, wanted: nlink });
+            }
+            if inode.entries != count {
+                self.problems.push(What::Entries { ino, found: inode.entries, wanted: count });
+            }
+            // What is open and has no name takes no names.
+            let has_gone = inode.is_orphan() && count == 0;
+            if inode.is_orphan() != (inode.orphaned_at != 0) || inode.is_orphan() != has_gone {
+                self.problems.push(What::OrphanOrNot { ino, names: named });
+            }
         }
     }
 
     fn check_inodes(&mut self) {
-        for inode in self.inodes.values().copied().collect::<Vec<_>>() {
-            let ino = inode.ino;
-            self.expect(ino < self.usage.next_ino, || format!("inode {ino} is beyond the counter"));
-            self.expect(inode.is_orphan() == (inode.orphaned_at != 0), || format!("inode {ino}: orphan or not?"));
-            self.expect(inode.mode <= 0o7777, || format!("inode {ino}: mode {:o}", inode.mode));
+        for inode in self.inodes.values() {
+            let (ino, mode) = (inode.ino, inode.mode);
+            if ino >= self.usage.next_ino {
+                self.problems.push(What::InodeCounter { ino });
+            }
+            if mode > 0o7777 {
+                self.problems.push(What::Mode { ino, mode });
+            }
         }
         let root = self.inodes.get(&ROOT_INO).is_some_and(|root| root.is_dir() && root.parent == ROOT_INO);
-        self.expect(root, || "no root".to_string());
+        self.expect(root, || What::Root);
         self.check_no_loops();
     }
 
@@ -207,9 +249,23 @@ impl VolumeState {
             if below_root.contains(&at) {
                 below_root.extend(path);
             } else {
-                self.problems.push(format!("directory {dir} is not below the root"));
+                self.problems.push(What::NotBelowRoot { dir });
             }
         }
+    }
+
+    fn check_slice(&mut self, at: SliceAt, piece: &SlicePiece) {
+        let (ino, id) = (at.ino, piece.slice_id);
+        let size = self.inodes.get(&ino).filter(|inode| inode.is_regular()).map(|inode| inode.size);
+        let end = u64::from(at.chunk) * u64::from(CHUNK_BYTES) + piece.chunk_end();
+        let blocks_count = piece.slice_len.div_ceil(self.usage.block_bytes.max(1)) as usize;
+        let within = piece.len > 0
+            && piece.chunk_end() <= u64::from(CHUNK_BYTES)
+            && (id == 0 || u64::from(piece.slice_offset) + u64::from(piece.len) <= u64::from(piece.slice_len))
+            && piece.block_crc32c.len() == blocks_count;
+        self.expect(within, || What::SliceBounds { at, piece: piece.clone() });
+        self.expect(size.is_some_and(|size| end <= size), || What::SliceFile { at, end, size });
+        self.expect(!self.deleted.contains(&id), || What::SliceDeleted { ino, slice_id: id });
     }
 
     fn check_usage(&mut self) {
@@ -220,11 +276,9 @@ impl VolumeState {
         let orphans = (self.inodes.len() as u64).saturating_sub(1 + count);
         let deleted = self.deleted.len() as u64;
         let usage = self.usage;
-        let counted = (usage.used_bytes, usage.used_inodes, usage.orphans, usage.deleted_slices);
-        let real = (bytes, count, orphans, deleted);
-        self.expect(counted == real, || {
-            format!("usage (bytes, inodes, orphans, deleted) {counted:?} and not {real:?}")
-        });
+        let found = (usage.used_bytes, usage.used_inodes, usage.orphans, usage.deleted_slices);
+        let wanted = (bytes, count, orphans, deleted);
+        self.expect(found == wanted, || What::Usage { found, wanted });
     }
 }
 
@@ -237,30 +291,24 @@ fn check_slices(view: &dyn KvRead, state: &mut VolumeState) -> Result<(), StoreE
         inos.push(keys::tail_u64(key, keys::HEAD_BYTES)?);
         Ok(())
     })?;
-    let mut at = inos.into_iter();
+    let mut inos = inos.into_iter();
     let mut names: BTreeMap<u64, u64> = BTreeMap::new();
     read::slices(view, &prefix, &prefix.end(), |slice| {
-        let ino = at.next().unwrap_or(0);
-        let size = state.inodes.get(&ino).filter(|inode| inode.is_regular()).map(|inode| inode.size);
-        let end = u64::from(slice.chunk) * u64::from(CHUNK_BYTES) + slice.piece.chunk_end();
-        state.expect(size.is_some_and(|size| end <= size), || format!("a slice of {ino} ends at {end}, size {size:?}"));
-        let piece = &slice.piece;
-        let id = piece.slice_id;
-        let within = piece.len > 0
-            && piece.chunk_end() <= u64::from(CHUNK_BYTES)
-            && (id == 0 || u64::from(piece.slice_offset) + u64::from(piece.len) <= u64::from(piece.slice_len));
-        state.expect(within, || format!("a slice of {ino} is out of bounds: {piece:?}"));
-        *names.entry(id).or_default() += 1;
-        state.expect(!state.deleted.contains(&id), || format!("slice {id} of {ino} is deleted"));
+        let at = SliceAt { ino: inos.next().unwrap_or(0), chunk: slice.chunk, order: slice.order };
+        state.check_slice(at, &slice.piece);
+        *names.entry(slice.piece.slice_id).or_default() += 1;
         ControlFlow::Continue(())
     })?;
+    state.last_slice_id = state.last_slice_id.max(names.keys().next_back().copied().unwrap_or(0));
     names.retain(|&id, count| id != 0 && *count > 1);
-    let mut counted = BTreeMap::new();
     each(view, &keys::all_slice_refs(state.volume), |key, value| {
-        counted.insert(keys::tail_u64(key, keys::HEAD_BYTES)?, SliceRefs::decode(value)?.0);
+        let (slice_id, found) = (keys::tail_u64(key, keys::HEAD_BYTES)?, SliceRefs::decode(value)?.0);
+        let wanted = names.remove(&slice_id).unwrap_or(1);
+        state.expect(found == wanted && found > 1, || What::SliceRefs { slice_id, found, wanted });
         Ok(())
     })?;
-    state.expect(counted == names, || format!("slices shared by pieces: counted {counted:?} and not {names:?}"));
+    let uncounted = names.into_iter().map(|(slice_id, wanted)| What::SliceRefs { slice_id, found: 1, wanted });
+    state.problems.extend(uncounted);
     Ok(())
 }
 
@@ -274,7 +322,12 @@ fn check_orphans(view: &dyn KvRead, state: &mut VolumeState, live: &BTreeSet<u64
     })?;
     let orphans: BTreeSet<_> =
         state.inodes.values().filter(|inode| inode.is_orphan()).map(|inode| (inode.ino, inode.orphaned_at)).collect();
-    state.expect(listed == orphans, || format!("orphans listed {listed:?} and not {orphans:?}"));
+    for &(ino, orphaned_at) in listed.difference(&orphans) {
+        state.problems.push(What::OrphanListed { ino, orphaned_at });
+    }
+    for &(ino, orphaned_at) in orphans.difference(&listed).filter(|(_, orphaned_at)| *orphaned_at != 0) {
+        state.problems.push(What::OrphanUnlisted { ino, orphaned_at });
+    }
     let mut holds = BTreeSet::new();
     each(view, &keys::all_holds(volume), |key, _| {
         holds.insert((keys::tail_u64(key, keys::HEAD_BYTES)?, keys::tail_u64(key, keys::HEAD_BYTES + 8)?));
@@ -285,10 +338,12 @@ fn check_orphans(view: &dyn KvRead, state: &mut VolumeState, live: &BTreeSet<u64
         by_session.insert((keys::tail_u64(key, keys::HEAD_BYTES + 8)?, keys::tail_u64(key, keys::HEAD_BYTES)?));
         Ok(())
     })?;
-    state.expect(holds == by_session, || format!("holds {holds:?}, but by session {by_session:?}"));
+    for &(ino, session) in holds.symmetric_difference(&by_session) {
+        state.problems.push(What::HoldSides { ino, session });
+    }
     for (ino, session) in holds {
         let is_orphan = state.inodes.get(&ino).is_some_and(Inode::is_orphan);
-        state.expect(is_orphan && live.contains(&session), || format!("session {session} holds {ino}"));
+        state.expect(is_orphan && live.contains(&session), || What::Hold { ino, session });
     }
     Ok(())
 }
@@ -312,7 +367,7 @@ mod tests {
         fs.store().view(|view| {
             let mut txn = Txn::new(view);
             damage(&mut txn, &fs);
-            check(&txn).expect("reads").join("; ")
+            check(&txn).expect("reads").iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
         })
     }
 
@@ -356,7 +411,7 @@ mod tests {
             problems_after(|txn, fs| txn.put_bytes(&keys::hold(VOLUME, FILE, fs.session()), records::marker())),
         );
         expect(
-            "session 99, which has ended",
+            "slot 1 of session 99, which has ended",
             problems_after(|txn, _| txn.put_bytes(&keys::slot(99, 1), records::marker())),
         );
         assert_eq!(problems_after(|_, _| ()), "");

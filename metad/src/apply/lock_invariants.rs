@@ -2,6 +2,7 @@
 //! that is gone holds or waits. Called by invariants.
 
 use super::lock;
+use super::problem::What;
 use crate::store::codec::Record;
 use crate::store::lock_record::{FileLocks, LockCount};
 use crate::store::{KvRead, StoreError, keys, read, records};
@@ -10,13 +11,13 @@ use holdfast_proto::range_lock::RangeLocks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-/// What is wrong, in words.
+/// What is wrong.
 pub fn check(
     view: &dyn KvRead,
     volume: u32,
     sessions: &BTreeSet<u64>,
     is_file: impl Fn(u64) -> bool,
-) -> Result<Vec<String>, StoreError> {
+) -> Result<Vec<What>, StoreError> {
     let mut problems = Vec::new();
     let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
     // The keys by which locks are found from their session follow from the locks.
@@ -26,7 +27,7 @@ pub fn check(
         let ino = keys::tail_u64(key, keys::HEAD_BYTES)?;
         let locks = FileLocks::decode(value)?;
         if locks.is_empty() || !is_file(ino) {
-            problems.push(format!("a record of locks of {ino}, which has none or is no file"));
+            problems.push(What::LockRecord { ino });
         }
         check_file(ino, &locks, sessions, &mut problems);
         for (session, count) in lock::counts(&locks) {
@@ -47,33 +48,35 @@ pub fn check(
         found.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
         Ok(ControlFlow::Continue(()))
     })?;
-    if found != wanted {
-        problems.push(format!("locks by session {found:02x?} and not {wanted:02x?}"));
+    for key in found.keys().chain(wanted.keys().filter(|key| !found.contains_key(*key))) {
+        let (found, wanted) = (found.get(key).cloned(), wanted.get(key).cloned());
+        if found != wanted {
+            problems.push(What::LockKey { key: key.clone(), found, wanted });
+        }
     }
     Ok(problems)
 }
 
-fn check_file(ino: u64, locks: &FileLocks, sessions: &BTreeSet<u64>, problems: &mut Vec<String>) {
+fn check_file(ino: u64, locks: &FileLocks, sessions: &BTreeSet<u64>, problems: &mut Vec<What>) {
     check_held(ino, &locks.flocks, problems);
     check_held(ino, &locks.ranges, problems);
     let owners = locks.held().map(|held| held.owner).chain(locks.waits.iter().map(|wait| wait.wanted.owner));
-    for owner in owners.filter(|owner| !sessions.contains(&owner.session)) {
-        problems.push(format!("a lock of {ino} by session {}, which has ended", owner.session));
-    }
+    let ended: BTreeSet<u64> = owners.map(|owner| owner.session).filter(|id| !sessions.contains(id)).collect();
+    problems.extend(ended.into_iter().map(|session| What::LockSession { ino, session }));
     for wait in &locks.waits {
         if locks.of(wait.kind).in_the_way(&wait.wanted).next().is_none() {
-            problems.push(format!("{wait:?} waits for {ino}, and nothing is in its way"));
+            problems.push(What::LockWait { ino, wait: *wait });
         }
     }
 }
 
-fn check_held(ino: u64, locks: &RangeLocks, problems: &mut Vec<String>) {
+fn check_held(ino: u64, locks: &RangeLocks, problems: &mut Vec<What>) {
     let held = locks.as_slice();
     for (at, one) in held.iter().enumerate() {
         for other in held[at + 1..].iter().take_while(|other| other.range.first <= one.range.last) {
             let doubled = one.owner == other.owner && one.range.overlaps(&other.range);
             if doubled || one.excludes(other) {
-                problems.push(format!("{one:?} and {other:?} are both locked in {ino}"));
+                problems.push(What::LockTwice { ino, one: *one, other: *other });
             }
         }
     }

@@ -18,7 +18,9 @@ pub(crate) mod lock;
 mod lock_invariants;
 mod ops;
 pub(crate) mod orphan;
+pub mod problem;
 mod quota;
+pub mod repair;
 mod session;
 pub(crate) mod slices;
 #[cfg(test)]
@@ -114,6 +116,7 @@ fn sender(op: &Op) -> Sender {
         Op::OpenSession(_) | Op::FormatVolume(_) | Op::ConfigVolume(_) | Op::ExpireSessions(_) | Op::Reclaim(_) => {
             Sender::Anyone
         }
+        Op::Repair(_) => Sender::Anyone,
     }
 }
 
@@ -200,6 +203,7 @@ fn dispatch(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &Op) -> Ruling<Bytes> {
         Op::CloseSession(op) => reply(ops::close_session::apply(txn, cx, op)),
         Op::ExpireSessions(op) => reply(ops::expire_sessions::apply(txn, cx, op)),
         Op::FormatVolume(op) => reply(ops::format_volume::apply(txn, cx, op)),
+        Op::Repair(op) => reply(ops::repair::apply(txn, cx, op)),
         Op::ConfigVolume(op) => reply(ops::config_volume::apply(txn, cx, op)),
     }
 }

@@ -22,7 +22,7 @@ pub fn check_bytes(usage: &Usage, growth_bytes: u64) -> Ruling<()> {
     if full { Err(FsErrno::NoSpc.into()) } else { Ok(()) }
 }
 
-/// Counts a file's new size in place of the old one.
+/// Counts a file's new size in place of the old one. The difference, also where the count is too low: a repair adds what is missing.
 pub fn count_resize(usage: &mut Usage, old_bytes: u64, new_bytes: u64) {
-    usage.used_bytes = usage.used_bytes.saturating_sub(old_bytes).saturating_add(new_bytes);
+    usage.used_bytes = usage.used_bytes.saturating_add(new_bytes).saturating_sub(old_bytes);
 }

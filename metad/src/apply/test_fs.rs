@@ -152,7 +152,7 @@ impl TestFs {
         self.ask(pb::ReadSlicesQuery { ino, first_chunk: 0, chunk_count: 64 }).expect("reads").slices
     }
     pub fn deleted_slices(&self) -> Vec<u64> {
-        let reply = self.ask(pb::DeletedSlicesQuery { count_max: 500 }).expect("reads");
+        let reply = self.ask(pb::DeletedSlicesQuery { count_max: 500, after: 0 }).expect("reads");
         reply.slices.iter().map(|slice| slice.slice_id).collect()
     }
 

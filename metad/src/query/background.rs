@@ -47,9 +47,10 @@ pub fn sessions_of(view: &dyn KvRead, volume: u32) -> Result<Vec<SessionState>, 
 
 fn with_info(view: &dyn KvRead, found: Vec<(u64, Session)>) -> Result<Vec<SessionState>, StoreError> {
     let state = |(id, session): (u64, Session)| {
-        let details = read::session_details(view, id)?
-            .ok_or_else(|| StoreError::Damaged { what: "session", detail: format!("{id} has no details") })?;
-        Ok(SessionState { info: details.info, opened_index: session.opened_index, watermark: session.watermark })
+        // Damage that fsck repairs, and no reason to stop.
+        let unknown = || pb::SessionInfo { session: id, volume: session.volume, ..Default::default() };
+        let info = read::session_details(view, id)?.map_or_else(unknown, |details| details.info);
+        Ok(SessionState { info, opened_index: session.opened_index, watermark: session.watermark })
     };
     found.into_iter().map(state).collect()
 }
@@ -117,7 +118,9 @@ pub fn reclaimable(view: &dyn KvRead, volume: u32, max: usize) -> Result<Vec<u64
         if orphaned_at > watermark {
             return Ok(ControlFlow::Break(()));
         }
-        if orphan::is_reclaimable(view, volume, orphaned_at, ino, watermark)? {
+        // What is listed and is no orphan is damage: it is left to fsck, and not proposed again and again.
+        let is_orphan = read::inode(view, volume, ino)?.is_some_and(|inode| inode.is_orphan());
+        if is_orphan && orphan::is_reclaimable(view, volume, orphaned_at, ino, watermark)? {
             found.push(ino);
         }
         Ok(if found.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
@@ -165,6 +168,27 @@ mod tests {
         assert_eq!(free(&fs), [ino]);
         fs.reclaim(&[ino]);
         assert_eq!(free(&fs), Vec::<u64>::new());
+    }
+
+    fn damage(fs: &TestFs, key: &keys::Key, value: Option<bytes::Bytes>) {
+        let batch = crate::store::Batch([(key.to_bytes(), value)].into());
+        fs.store().commit(fs.log_index(), batch).expect("commits");
+    }
+
+    #[test]
+    fn damage_is_left_to_fsck_and_stops_nobody() {
+        let mut fs = TestFs::new();
+        let ino = fs.create("f", 0o600).expect("creates").ino;
+        damage(&fs, &keys::orphan(VOLUME, 1, ino), Some(crate::store::records::marker()));
+        damage(&fs, &keys::session_info(fs.session()), None);
+        fs.store().view(|view| {
+            assert_eq!(reclaimable(view, VOLUME, 9).expect("reads"), Vec::<u64>::new());
+            let all = sessions_of(view, VOLUME).expect("reads");
+            assert_eq!(
+                all.iter().map(|s| (s.info.session, s.info.volume)).collect::<Vec<_>>(),
+                [(fs.session(), VOLUME)]
+            );
+        });
     }
 
     #[test]

@@ -22,7 +22,9 @@ mod open;
 mod read_slices;
 mod readdir;
 mod readlink;
+mod scan_slices;
 mod statfs;
+pub mod upkeep;
 pub mod verify;
 mod volume;
 
@@ -89,6 +91,7 @@ fn ask(kv: &dyn KvRead, query: &pb::Query) -> Ruling<Vec<u8>> {
         Ask::ReadSlices(query) => read_slices::answer(&view, query)?.encode_to_vec(),
         Ask::Lseek(query) => lseek::answer(&view, query)?.encode_to_vec(),
         Ask::DeletedSlices(query) => deleted_slices::answer(&view, query)?.encode_to_vec(),
+        Ask::ScanSlices(query) => scan_slices::answer(&view, query)?.encode_to_vec(),
         Ask::Volume(query) => volume::answer(&view, query)?.encode_to_vec(),
         Ask::ListVolumes(query) => list_volumes::answer(&view, query)?.encode_to_vec(),
     })

@@ -18,9 +18,9 @@ const END: [u8; 4] = [0xff; 4];
 /// with a problem.
 pub fn verify(view: &dyn KvRead) -> pb::VerifyReply {
     let mut reply = pb::VerifyReply::default();
-    let mut problems = Vec::new();
+    let mut problems: Vec<String> = Vec::new();
     let checked = digest(view, &mut reply).and_then(|()| {
-        problems = invariants::check(view)?;
+        problems = invariants::check(view)?.iter().map(ToString::to_string).collect();
         Ok(())
     });
     if let Err(error) = checked {
@@ -55,7 +55,8 @@ fn digest(view: &dyn KvRead, reply: &mut pb::VerifyReply) -> Result<(), StoreErr
     Ok(())
 }
 
-fn describe(error: &StoreError) -> String {
+/// The error, and why.
+pub fn describe(error: &StoreError) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),

@@ -22,7 +22,7 @@ pub struct AdminService {
     pub hub: Arc<Hub>,
     pub addr: String,
     pub room: Arc<DiskRoom>,
-    pub verifier: Verifier,
+    pub verifier: Arc<Verifier>,
 }
 
 #[derive(Clone)]

@@ -13,4 +13,5 @@ pub mod read_gate;
 pub mod shape;
 pub mod snapshot_inbox;
 pub mod status;
+pub mod upkeep;
 pub mod verify;

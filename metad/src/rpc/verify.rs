@@ -1,5 +1,5 @@
 //! Verification of this node's state on an operator's request: on a thread of its own and on a state that is held still, so that neither
-//! Raft nor any commit waits for it. One at a time. Called by admin_service.
+//! Raft nor any commit waits for it. One at a time. Called by admin_service; upkeep looks at states in the same way.
 
 use crate::query;
 use crate::raft::node::RaftNode;
@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
 /// How long the log index that is asked for may take to come. Draining stands still meanwhile.
@@ -32,38 +32,62 @@ impl Verifier {
     /// # Errors
     /// ResourceExhausted while another one is under way; Internal where the store has failed.
     pub async fn verify(&self, at: u64) -> Result<pb::VerifyReply, Status> {
+        let started = Instant::now();
+        let verify = |view: &dyn KvRead| {
+            let applied = applied_index(view)?;
+            Ok(pb::VerifyReply { applied, ..query::verify::verify(view) })
+        };
+        let (mut reply, _turn) = self.still(at, self.turn()?, verify).await?;
+        reply.id = self.node.id;
+        reply.version = holdfast_proto::version::BUILD.to_owned();
+        log(&reply, started.elapsed());
+        Ok(reply)
+    }
+
+    /// Whoever reads a whole state waits for nobody: one at a time.
+    ///
+    /// # Errors
+    /// ResourceExhausted while another one has the turn.
+    pub fn turn(&self) -> Result<Turn, Status> {
         let busy = |_| Status::resource_exhausted("a verification is under way on this node; try again later");
-        let turn = self.turn.clone().try_acquire_owned().map_err(busy)?;
+        self.turn.clone().try_acquire_owned().map_err(busy)
+    }
+
+    /// Shows `look` the state at log index `at`, or as it is where that does not come soon. It is broken off when nobody waits for it any
+    /// more. The turn comes back.
+    ///
+    /// # Errors
+    /// Internal where the store has failed.
+    pub async fn still<R: Send + 'static>(
+        &self,
+        at: u64,
+        turn: Turn,
+        look: impl FnOnce(&dyn KvRead) -> Result<R, StoreError> + Send + 'static,
+    ) -> Result<(R, Turn), Status> {
         let gone = Gone::default();
         let (node, flag) = (self.node.clone(), gone.0.clone());
         let work = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            verify_now(&node, at, &flag)
+            let seen = node.store().still(at, AT_WAIT, |view| look(&Abandonable { view, gone: &flag }))?;
+            if flag.load(Ordering::Relaxed) {
+                tracing::info!("a verification was broken off");
+            }
+            seen.map(|seen| (seen, turn))
         });
         let done = work.await.map_err(|error| Status::internal(format!("the verification ended: {error}")))?;
-        done.map_err(|error| Status::internal(error.to_string()))
+        done.map_err(|error| Status::internal(query::verify::describe(&error)))
     }
 }
 
-fn verify_now(node: &RaftNode, at: u64, gone: &AtomicBool) -> Result<pb::VerifyReply, StoreError> {
-    let started = Instant::now();
-    let mut reply = node.store().still(at, AT_WAIT, |view| {
-        let view = Abandonable { view, gone };
-        let applied = applied_index(&view)?;
-        Ok::<_, StoreError>(pb::VerifyReply { applied, ..query::verify::verify(&view) })
-    })??;
-    reply.id = node.id;
-    reply.version = holdfast_proto::version::BUILD.to_owned();
-    let (applied, keys, problems) = (reply.applied, reply.keys, reply.problem_count);
-    let seconds = started.elapsed().as_secs_f64();
-    if gone.load(Ordering::Relaxed) {
-        tracing::info!(applied, "a verification was broken off");
-    } else if let Some(first) = reply.problems.first() {
+/// Kept while a whole state is read.
+pub type Turn = OwnedSemaphorePermit;
+
+fn log(reply: &pb::VerifyReply, took: Duration) {
+    let (applied, keys, problems, seconds) = (reply.applied, reply.keys, reply.problem_count, took.as_secs_f64());
+    if let Some(first) = reply.problems.first() {
         tracing::error!(applied, keys, problems, seconds, first, "this node's state has problems");
     } else {
         tracing::info!(applied, keys, seconds, "verified this node's state");
     }
-    Ok(reply)
 }
 
 /// Set when whoever asked has gone: with a connection, or with this node's end.

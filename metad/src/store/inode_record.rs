@@ -286,6 +286,7 @@ mod tests {
         round_trip(&Symlink(Bytes::from_static(b"../x")));
         round_trip(&Deleted { slice_len: 9 });
         round_trip(&SliceRefs(3));
+        round_trip(&Repaired(4));
         let piece = SlicePiece {
             slice_id: 1,
             chunk_offset: 2,

@@ -29,6 +29,7 @@
 //!   vvvvvvvv 2c | session u64 | 00                SESSION_LOCK  how many ranges the session has locked or waits for
 //!   vvvvvvvv 2c | session u64 | 01 | ino u64                    it has locks of this file, or waits for one
 //!   vvvvvvvv 2c | session u64 | 02 | owner u64 | ino u64        this owner waits for a range of this file
+//!   vvvvvvvv 54                                   REPAIRED      log index of the last repair; findings older than it are void
 //! volume ffffffff is the store's own (see sled_image) and never part of the state.
 //! ```
 
@@ -76,6 +77,7 @@ pub mod kind {
         LOCK = 0x2b,
         SESSION_LOCK = 0x2c,
         SLICE_REFS = 0x2d,
+        REPAIRED = 0x54,
     }
 }
 
@@ -104,6 +106,11 @@ impl Key {
         key.push(&volume.to_be_bytes());
         key.push(&[kind]);
         key
+    }
+
+    /// A key as it was found.
+    pub fn from_stored(bytes: &[u8]) -> Key {
+        Key { len: 0, short: [0; SHORT_BYTES], long: Vec::new() }.with(bytes)
     }
 
     fn push(&mut self, part: &[u8]) {
@@ -298,6 +305,10 @@ pub fn all_slice_refs(volume: u32) -> Key {
     Key::new(volume, kind::SLICE_REFS)
 }
 
+pub fn repaired(volume: u32) -> Key {
+    Key::new(volume, kind::REPAIRED)
+}
+
 pub fn xattr(volume: u32, ino: u64, name: &[u8]) -> Key {
     xattrs(volume, ino).with(name)
 }
@@ -397,6 +408,8 @@ mod tests {
         assert_eq!(&*slot(2, 3), [0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3]);
         assert_eq!(&raft_applied()[..], &*Key::new(CLUSTER, kind::RAFT_APPLIED));
         assert_eq!(&raft_membership()[..], &*Key::new(CLUSTER, kind::RAFT_MEMBERSHIP));
+        let long = dentry(1, 2, &[7; 255]);
+        assert_eq!((&*Key::from_stored(&long), &*Key::from_stored(&inode(1, 1))), (&*long, &*inode(1, 1)));
     }
 
     #[test]

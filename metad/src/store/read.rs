@@ -5,8 +5,8 @@ use super::inode_record::{Inode, SlicePiece};
 use super::keys::{self, Key};
 use super::lock_record::{FileLocks, LockCount};
 use super::records::{
-    Counters, Dentry, Session, SessionDetails, SessionRef, Settings, SliceRefs, Slot, Stamp, Symlink, Usage, VolumeRef,
-    Xattr,
+    Counters, Dentry, Repaired, Session, SessionDetails, SessionRef, Settings, SliceRefs, Slot, Stamp, Symlink, Usage,
+    VolumeRef, Xattr,
 };
 use super::{KvRead, StoreError};
 use holdfast_proto::pb;
@@ -171,6 +171,11 @@ pub fn any(view: &dyn KvRead, prefix: &Key) -> Result<bool, StoreError> {
         ControlFlow::Break(())
     })?;
     Ok(found)
+}
+
+/// Log index of the last repair of a volume; 0 where there was none.
+pub fn repaired(view: &dyn KvRead, volume: u32) -> Result<u64, StoreError> {
+    Ok(record::<Repaired>(view, &keys::repaired(volume))?.unwrap_or_default().0)
 }
 
 fn missing(what: &'static str, number: u64) -> StoreError {

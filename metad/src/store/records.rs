@@ -18,6 +18,7 @@
 //! ORPHAN, HOLD, SESSION_HOLD   nothing
 //! DELETED      slice len u32
 //! SLICE_REFS   pieces u64, 2 and up
+//! REPAIRED     log index u64
 //! LOCK         see lock_record; SESSION_LOCK 00: count u64; 01 and 02: nothing
 //! ```
 
@@ -347,6 +348,21 @@ impl Record for SliceRefs {
     }
     fn read(input: &mut Reader<'_>) -> Result<Self, StoreError> {
         Ok(SliceRefs(input.u64()?))
+    }
+}
+
+/// Log index of the last repair of a volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repaired(pub u64);
+
+impl Record for Repaired {
+    const KIND: u8 = kind::REPAIRED;
+    const SIZE_HINT: usize = 8;
+    fn write(&self, out: &mut Writer) {
+        out.u64(self.0);
+    }
+    fn read(input: &mut Reader<'_>) -> Result<Self, StoreError> {
+        Ok(Repaired(input.u64()?))
     }
 }
 

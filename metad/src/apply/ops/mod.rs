@@ -20,6 +20,7 @@ pub mod reclaim;
 pub mod release;
 pub mod remove_xattr;
 pub mod rename;
+pub mod repair;
 pub mod rmdir;
 pub mod set_lock;
 pub mod set_xattr;
