@@ -61,6 +61,11 @@ table! { Op, mutation, Op, op_name:
     ExpireSessionsOp => ExpireSessions, "expire_sessions", Empty;
     FormatVolumeOp => FormatVolume, "format_volume", VolumeReply;
     ConfigVolumeOp => ConfigVolume, "config_volume", VolumeReply;
+    FoundOp => Found, "found", Empty;
+    AddNodeOp => AddNode, "add_node", Empty;
+    RemoveNodeOp => RemoveNode, "remove_node", Empty;
+    JoinNodeOp => JoinNode, "join_node", Empty;
+    AdmitNodeOp => AdmitNode, "admit_node", Empty;
 }
 
 table! { Ask, query, Ask, ask_name:

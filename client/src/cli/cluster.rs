@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     fn views() -> Vec<NodeView> {
-        let members = vec![pb::Member { id: 3, addr: "c:3".into(), voter: true }];
+        let members = vec![pb::Member { id: 3, addr: "c:3".into(), voter: true, ..Default::default() }];
         let status = |id, role: &str, applied| pb::NodeStatus {
             id,
             addr: format!("n:{id}"),

@@ -114,6 +114,7 @@ fn sender(op: &Op) -> Sender {
         Op::OpenSession(_) | Op::FormatVolume(_) | Op::ConfigVolume(_) | Op::ExpireSessions(_) | Op::Reclaim(_) => {
             Sender::Anyone
         }
+        Op::Found(_) | Op::AddNode(_) | Op::RemoveNode(_) | Op::JoinNode(_) | Op::AdmitNode(_) => Sender::Anyone,
     }
 }
 
@@ -187,6 +188,11 @@ fn dispatch(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &Op) -> Ruling<Bytes> {
         Op::ExpireSessions(op) => reply(ops::expire_sessions::apply(txn, cx, op)),
         Op::FormatVolume(op) => reply(ops::format_volume::apply(txn, cx, op)),
         Op::ConfigVolume(op) => reply(ops::config_volume::apply(txn, cx, op)),
+        Op::Found(op) => reply(ops::found::apply(txn, op)),
+        Op::AddNode(op) => reply(ops::add_node::apply(txn, op)),
+        Op::RemoveNode(op) => reply(ops::remove_node::apply(txn, op)),
+        Op::JoinNode(op) => reply(ops::join_node::apply(txn, op)),
+        Op::AdmitNode(op) => reply(ops::admit_node::apply(txn, op)),
     }
 }
 

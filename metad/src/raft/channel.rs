@@ -3,6 +3,7 @@
 //! Called by raft/network; rpc/listener reads the preamble, rpc/raft_service the metadata.
 
 use crate::identity::ClusterId;
+use crate::store::node_record::StoreId;
 use holdfast_proto::pb::raft_client::RaftClient;
 use hyper_util::rt::TokioIo;
 use parking_lot::RwLock;
@@ -26,6 +27,7 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
 pub const CLUSTER_HEADER: &str = "holdfast-cluster";
 pub const NODE_HEADER: &str = "holdfast-node";
+pub const STORE_HEADER: &str = "holdfast-store";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -54,6 +56,7 @@ impl ClusterCell {
 pub struct Caller {
     pub node: u64,
     pub cluster: ClusterCell,
+    pub store: StoreId,
 }
 
 impl Caller {
@@ -64,6 +67,9 @@ impl Caller {
             metadata.insert(CLUSTER_HEADER, value);
         }
         metadata.insert(NODE_HEADER, self.node.into());
+        if let Ok(value) = self.store.to_string().parse() {
+            metadata.insert(STORE_HEADER, value);
+        }
         request
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod admin_http;
 pub mod admin_service;
+pub mod door;
 pub mod listener;
 pub mod meta_service;
 pub mod outbox;
@@ -11,5 +12,6 @@ pub mod push;
 pub mod raft_service;
 pub mod read_gate;
 pub mod shape;
+pub mod standing;
 pub mod status;
 pub mod verify;

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod lock_record;
 pub mod mem_store;
 pub mod memtable;
+pub mod node_record;
 pub mod read;
 pub mod records;
 pub mod sled_image;
