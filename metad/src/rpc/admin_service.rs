@@ -84,7 +84,7 @@ impl AdminService {
     /// What only the leader may do, with the members as it sees them.
     fn lead(&self) -> Result<MemberView, Status> {
         let view = self.node.member_view().filter(|_| self.node.has_applied_own_term() && self.node.is_founded());
-        view.ok_or_else(|| Status::failed_precondition("this node does not lead (yet); ask again"))
+        view.ok_or_else(|| Status::unavailable("this node does not lead, or not yet"))
     }
 
     async fn propose(&self, op: Op) -> Result<(), Status> {
