@@ -98,7 +98,7 @@ async fn start_raft(
             id: config.id,
             dir: config.data_dir.clone(),
             addrs: config.peers.clone(),
-            caller: Caller { node: config.id, cluster: cluster.clone(), store: identity.store() },
+            caller: Caller { node: config.id, cluster: cluster.clone(), store: identity.store(), target: None },
             tls: tls.clone(),
             timing: config.timing,
             sync: config.sync,

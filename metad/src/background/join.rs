@@ -79,7 +79,7 @@ impl Join {
         tls: Option<ClientTlsConfig>,
         fatal: Fatal,
     ) -> Join {
-        let caller = Caller { node: config.id, cluster: standing.cluster.clone(), store: standing.store };
+        let caller = Caller { node: config.id, cluster: standing.cluster.clone(), store: standing.store, target: None };
         let (addr, peers, init) = (config.advertise.clone(), config.peers.clone(), config.init);
         let (channels, complaints) = (Mutex::default(), Seldom::default());
         Join { node, standing, caller, addr, peers, tls, init, fatal, channels, complaints }

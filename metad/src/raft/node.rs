@@ -164,8 +164,8 @@ async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode
         return Err(LogStoreError::Lost { path: options.dir.join("wal"), applied: store.image_index() }.into());
     }
     let votes_from = Instant::now() + if voted { election_max + VOTE_DRIFT } else { Duration::ZERO };
-    let network =
-        PeerNetwork { caller: options.caller.clone(), addrs: options.addrs.clone(), tls: options.tls.clone() };
+    let (caller, addrs, tls) = (options.caller.clone(), options.addrs.clone(), options.tls.clone());
+    let network = PeerNetwork { caller, state: store.clone(), addrs, tls };
     let config = Arc::new(raft_config(&options.timing)?);
     let raft = Raft::new(options.id, config, network, log.clone(), machine)
         .await

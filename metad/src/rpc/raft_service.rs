@@ -3,7 +3,7 @@
 
 use super::door::Door;
 use crate::identity::ClusterId;
-use crate::raft::channel::{CLUSTER_HEADER, NODE_HEADER, STORE_HEADER};
+use crate::raft::channel::{CLUSTER_HEADER, NODE_HEADER, STORE_HEADER, TARGET_HEADER};
 use crate::raft::convert::{self, DecodeError};
 use crate::raft::node::RaftNode;
 use crate::raft::snapshot::SnapshotFile;
@@ -70,18 +70,37 @@ impl RaftService {
         if !self.door.standing.serves() {
             return Err(Status::unavailable("this node knows nothing, and waits for the leader to let it in"));
         }
-        self.check_store(metadata)
+        self.check_caller(metadata)?;
+        self.check_target(metadata)
     }
 
     /// A life of a disk that another has replaced must neither lead nor vote: what it knows, this cluster no longer counts on.
-    fn check_store(&self, metadata: &MetadataMap) -> Result<(), Status> {
+    fn check_caller(&self, metadata: &MetadataMap) -> Result<(), Status> {
         let id = text(metadata, NODE_HEADER).parse().ok();
         let (Some(id), Some(store)) = (id, StoreId::parse(text(metadata, STORE_HEADER))) else { return Ok(()) };
-        let known = self.node.store().view(|view| read::node(view, id)).map_err(fatal)?;
-        match known.is_some_and(|known| known.former.contains(&store)) {
+        match self.is_former(id, store)? {
             true => Err(Status::failed_precondition("another life of the caller's disk has its place")),
             false => Ok(()),
         }
+    }
+
+    /// The caller means another life of this node's disk. Where that was before this one, the caller lags behind; else this one is an
+    /// old disk that was put back, which does not have what the leader knows this node to have.
+    fn check_target(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        let standing = &self.door.standing;
+        let meant = StoreId::parse(text(metadata, TARGET_HEADER)).filter(|meant| *meant != standing.store);
+        match meant {
+            // It was let in by a leader in this very life, and does not know yet which ones were before.
+            Some(meant) if !standing.learns() && !self.is_former(standing.id, meant)? => {
+                Err(Status::failed_precondition("this is a former life of the node's disk"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_former(&self, id: u64, store: StoreId) -> Result<bool, Status> {
+        let known = self.node.store().view(|view| read::node(view, id)).map_err(fatal)?;
+        Ok(known.is_some_and(|known| known.former.contains(&store)))
     }
 
     /// A restarted voter may have granted a lease that still holds; a node that learns knows nothing of who may vote.
