@@ -71,6 +71,7 @@ pub struct Identity {
     cluster: Option<ClusterId>,
     store: StoreId,
     learns: bool,
+    is_new: bool,
     _lock: Flock<File>,
 }
 
@@ -94,10 +95,11 @@ impl Identity {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Some(String::new()),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
+        let is_new = text.is_none();
         let read = text.map(|text| parse(&path, &text, node)).transpose()?;
         let Parsed { cluster, store: known, learns } = read.unwrap_or_default();
         let store = known.unwrap_or_else(|| StoreId(rand::random()));
-        let identity = Identity { dir: dir.to_owned(), node, cluster, store, learns, _lock: lock };
+        let identity = Identity { dir: dir.to_owned(), node, cluster, store, learns, is_new, _lock: lock };
         if known.is_none() {
             identity.write()?;
         }
@@ -111,6 +113,11 @@ impl Identity {
     /// Which life of its disk this is.
     pub fn store(&self) -> StoreId {
         self.store
+    }
+
+    /// There was none before: whatever else is in the directory is nobody's.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Whether it has yet to learn all that its former life may have known.
@@ -257,11 +264,15 @@ mod tests {
         let cluster = ClusterId::random();
         let mut first = Identity::open(dir.path(), 2).expect("fresh");
         assert_eq!(first.cluster(), None);
+        assert!(first.is_new());
         first.set_cluster(cluster, true).expect("write");
         let store = first.store();
         drop(first);
         let mut again = Identity::open(dir.path(), 2).expect("own");
-        assert_eq!((again.cluster(), again.store(), again.learns()), (Some(cluster), store, true));
+        assert_eq!(
+            (again.cluster(), again.store(), again.learns(), again.is_new()),
+            (Some(cluster), store, true, false)
+        );
         again.has_learnt().expect("write");
         drop(again);
         assert!(!Identity::open(dir.path(), 2).expect("own").learns());

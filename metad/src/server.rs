@@ -90,6 +90,10 @@ async fn start_raft(
     fatal: &Fatal,
 ) -> Result<RaftThread, MetadError> {
     let mut renewed = false;
+    if identity.is_new() && config.data_dir.join("wal").exists() {
+        let kept = identity.set_aside()?;
+        tracing::error!(kept = %kept.display(), "there is a log without an identity: it is set aside, and this node joins as new");
+    }
     loop {
         let image = config.data_dir.join("image");
         let store = NodeStore::open(&image, DurableOptions::default());

@@ -88,7 +88,7 @@ fn lag(node: &pb::NodeStatus, leader: Option<&pb::NodeStatus>) -> Option<u64> {
 }
 
 /// What the leader says of a node: voter, learner, joining, returning, leaving. None where no leader knows it.
-fn membership<'a>(id: Option<u64>, leader: Option<&'a pb::NodeStatus>) -> Option<&'a str> {
+fn membership(id: Option<u64>, leader: Option<&pb::NodeStatus>) -> Option<&str> {
     let member = leader?.members.iter().find(|member| Some(member.id) == id)?;
     Some(member.state.as_str())
 }

@@ -103,6 +103,7 @@ impl Join {
             match self.ask_all().await {
                 Some((addr, reply)) if self.take(&addr, &reply).await => break,
                 Some(_) => {}
+                None if self.standing.serves() => {}
                 None => self.complain(|| tracing::info!("waits for a leader to let this node in")),
             }
             tokio::time::sleep(if self.standing.serves() { CHECK_PAUSE } else { pause(round) }).await;
@@ -113,8 +114,13 @@ impl Join {
     /// Waits until the state shows this node's own admission. Raft's memberships before that one speak of its former life.
     async fn learn(&self) {
         let mut changes = self.node.watch();
-        while !(self.standing.learns() && self.is_admitted()) {
-            if self.standing.serves() && !self.standing.learns() || !changes.changed().await {
+        loop {
+            match (self.standing.serves(), self.standing.learns()) {
+                (true, false) => return,
+                (_, true) if self.is_admitted() => break,
+                _ => {}
+            }
+            if !changes.changed().await {
                 return;
             }
         }

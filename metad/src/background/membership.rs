@@ -16,6 +16,8 @@ use std::time::Duration;
 const INTERVAL: Duration = Duration::from_millis(500);
 /// While a step is due that depends on how far a node is.
 const BUSY_INTERVAL: Duration = Duration::from_millis(20);
+/// A node that was admitted asks again within this time, and then lets the leader in: a call before would fail, and be made again late.
+const ADMITTED_PAUSE: Duration = Duration::from_millis(25);
 const HANDOVER_DEADLINE: Duration = Duration::from_secs(2);
 /// A learner that lacks no more than so many entries becomes a voter: it is there before anybody waits for it.
 const LAG_MAX: u64 = 500;
@@ -134,6 +136,7 @@ impl Keeper {
                     Step::Done => INTERVAL,
                     Step::Wait => BUSY_INTERVAL,
                     step => match self.take(&look, &step).await {
+                        Ok(()) if matches!(step, Step::Admit(..)) => ADMITTED_PAUSE,
                         Ok(()) => Duration::ZERO,
                         Err(why) => {
                             tracing::debug!(?step, why, "a change of the members was not made");
