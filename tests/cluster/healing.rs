@@ -69,18 +69,21 @@ fn a_node_whose_log_is_damaged_in_the_middle_says_so_and_rejoins_as_new() {
 }
 
 #[test]
-fn a_log_that_is_gone_while_the_rest_is_there_counts_as_lost() {
+fn a_log_or_an_identity_that_is_gone_while_the_rest_is_there_counts_as_lost() {
     let _turn = one_at_a_time();
     let cluster = Cluster::start();
     cluster.format("gone");
     let victim = cluster.leader() % 3 + 1;
-    cluster.terminate(victim);
-    std::fs::remove_dir_all(cluster.node(victim).data_dir().join("wal")).unwrap();
-    cluster.start_node(victim);
-    cluster.wait_ready();
-    cluster.wait_caught_up();
-    let log = cluster.node(victim).log();
-    assert!(log.contains("joins again as new"), "{log}");
+    let data = cluster.node(victim).data_dir();
+    for (lost, said) in [("wal", "joins again as new"), ("IDENTITY", "a log without an identity")] {
+        cluster.terminate(victim);
+        std::fs::rename(data.join(lost), data.with_extension(lost)).unwrap();
+        cluster.start_node(victim);
+        cluster.wait_ready();
+        cluster.wait_caught_up();
+        let log = cluster.node(victim).log();
+        assert!(log.contains(said), "{said}: {log}");
+    }
 }
 
 #[test]

@@ -82,7 +82,9 @@ fn drop_one(look: &Look) -> Option<Step> {
     if !raft.is_quorum(&raft.voters) {
         return None;
     }
-    let unwanted = |id: &u64| nodes.get(id).is_none_or(|node| node.newcomer.is_some());
+    // While the life that has the place answers, whoever wants to come in its place is somebody else, started with its id by mistake.
+    let gone = |id: &u64, node: &NodeRecord| node.newcomer.is_some() && !raft.answering.contains(id);
+    let unwanted = |id: &u64| nodes.get(id).is_none_or(|node| gone(id, node));
     let mut members = raft.learners.iter().chain(&raft.voters).copied().filter(unwanted);
     let id = members.find(|id| {
         let others: BTreeSet<u64> = raft.voters.iter().copied().filter(|voter| voter != id).collect();

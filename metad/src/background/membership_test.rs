@@ -97,6 +97,13 @@ fn a_blank_node_is_forgotten_by_raft_before_it_has_its_place() {
 }
 
 #[test]
+fn a_node_that_answers_is_not_replaced_by_another_that_claims_its_id() {
+    let mut claimed = returning(look(&[1, 2, 3]), 3);
+    claimed.raft.answering.insert(3);
+    assert_eq!(next_step(&claimed), Step::Wait);
+}
+
+#[test]
 fn nobody_is_dropped_whose_vote_the_others_need() {
     let two_down = silent(returning(look(&[1, 2, 3]), 3), 2);
     assert_eq!(next_step(&two_down), Step::Wait);
