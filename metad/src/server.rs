@@ -206,14 +206,13 @@ impl Parts {
             hub: hub.clone(),
         };
         let (addr, verifier) = (config.advertise.clone(), Verifier::new(node.clone()));
-        let proposer_of_admin = proposer.clone();
         let admin = AdminService {
             node: node.clone(),
             cluster,
             hub: hub.clone(),
             addr,
             verifier,
-            proposer: proposer_of_admin,
+            proposer: proposer.clone(),
             standing,
         };
         Parts { node, hub, proposer, meta: MetaServer(Arc::new(meta)), admin: AdminServer(Arc::new(admin)) }
