@@ -103,11 +103,17 @@ impl RaftService {
         Ok(known.is_some_and(|known| known.former.contains(&store)))
     }
 
-    /// A restarted voter may have granted a lease that still holds; a node that learns knows nothing of who may vote.
-    fn check_may_vote(&self) -> Result<(), Status> {
-        if self.door.standing.learns() {
-            return Err(Status::unavailable("learns what its former life may have known"));
+    /// A node that learns knows nothing of who may vote, or lead.
+    fn check_has_learnt(&self) -> Result<(), Status> {
+        match self.door.standing.learns() {
+            true => Err(Status::unavailable("learns what its former life may have known")),
+            false => Ok(()),
         }
+    }
+
+    /// A restarted voter may have granted a lease that still holds.
+    fn check_may_vote(&self) -> Result<(), Status> {
+        self.check_has_learnt()?;
         if self.node.may_vote() { Ok(()) } else { Err(Status::unavailable("restarted too recently to vote")) }
     }
 
@@ -188,7 +194,8 @@ impl Raft for PeerServer {
 
     async fn transfer_leader(&self, request: Request<RaftFrame>) -> Result<Response<RaftFrame>, Status> {
         self.0.admit(request.metadata())?;
-        self.0.check_may_vote()?;
+        // The leader itself gives its lease up, so that it does not matter when this node started.
+        self.0.check_has_learnt()?;
         let transfer = convert::decode_transfer_request(request.into_inner().data).map_err(malformed)?;
         let answer = self.0.node.raft().handle_transfer_leader(transfer).await.map_err(fatal)?;
         Ok(Response::new(RaftFrame { data: convert::encode_transfer_response(&answer) }))
