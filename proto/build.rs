@@ -1,13 +1,14 @@
 //! Compiles the .proto files with protox, so that no protoc is needed on the machine.
 use std::error::Error;
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "types.proto",
     "namespace.proto",
     "inode.proto",
     "file.proto",
     "xattr.proto",
     "lock.proto",
+    "member.proto",
     "session.proto",
     "volume.proto",
     "meta.proto",

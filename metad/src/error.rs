@@ -58,6 +58,15 @@ impl MetadError {
         }
     }
 
+    /// Whether what this node promised to others is gone: it must not go on with what is left.
+    pub fn is_loss(&self) -> bool {
+        match self {
+            MetadError::LogStore(error) => error.is_loss(),
+            MetadError::StateLost { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The error and all its causes, on one line.
     pub fn one_line(&self) -> String {
         let mut line = self.to_string();

@@ -1,14 +1,17 @@
-//! Who owns a data directory: a lock against a second process, and a file that says which node of which cluster it belongs to.
-//! Called once at start by server, and by rpc/raft_service when a new node learns its cluster.
+//! Who owns a data directory: a lock against a second process, and a file that says which node of which cluster it belongs to, and
+//! which life of its disk this is. Called by server at start, and by rpc/standing when the node begins to take part.
 //!
 //! ```text
 //! IDENTITY   holdfast-metad-identity
 //!            format = 1
 //!            node = 2
-//!            cluster = 32 hex digits, or empty while unknown
+//!            cluster = 32 hex digits, or empty until this node has taken part in one
+//!            store = 32 hex digits, random: made with the directory, and anew when what was in it is lost
+//!            learns = yes, from when a blank node was let in until its state shows that it was; else the line is not there
 //!            crc32c = 8 hex digits, of all lines before
 //! ```
 
+use crate::store::node_record::StoreId;
 use crc_fast::CrcAlgorithm;
 use nix::fcntl::{Flock, FlockArg};
 use std::fmt;
@@ -66,6 +69,9 @@ pub struct Identity {
     dir: PathBuf,
     node: u64,
     cluster: Option<ClusterId>,
+    store: StoreId,
+    learns: bool,
+    is_new: bool,
     _lock: Flock<File>,
 }
 
@@ -89,10 +95,13 @@ impl Identity {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Some(String::new()),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        let mut identity = Identity { dir: dir.to_owned(), node, cluster: None, _lock: lock };
-        match text {
-            None => identity.write()?,
-            Some(text) => identity.cluster = parse(&path, &text, node)?,
+        let is_new = text.is_none();
+        let read = text.map(|text| parse(&path, &text, node)).transpose()?;
+        let Parsed { cluster, store: known, learns } = read.unwrap_or_default();
+        let store = known.unwrap_or_else(|| StoreId(rand::random()));
+        let identity = Identity { dir: dir.to_owned(), node, cluster, store, learns, is_new, _lock: lock };
+        if known.is_none() {
+            identity.write()?;
         }
         Ok(identity)
     }
@@ -101,18 +110,66 @@ impl Identity {
         self.cluster
     }
 
-    /// Joins a cluster, durably.
+    /// Which life of its disk this is.
+    pub fn store(&self) -> StoreId {
+        self.store
+    }
+
+    /// There was none before: whatever else is in the directory is nobody's.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Whether it has yet to learn all that its former life may have known.
+    pub fn learns(&self) -> bool {
+        self.learns
+    }
+
+    /// It has learnt what it had to, durably.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn set_cluster(&mut self, cluster: ClusterId) -> Result<(), IdentityError> {
+    pub fn has_learnt(&mut self) -> Result<(), IdentityError> {
+        self.learns = false;
+        self.write()
+    }
+
+    /// Begins a new life, durably: what was in the directory is lost.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn renew_store(&mut self) -> Result<(), IdentityError> {
+        self.store = StoreId(rand::random());
+        self.learns = false;
+        self.write()
+    }
+
+    /// Moves all that the life so far has left into `damaged-<n>`, and begins a new one.
+    ///
+    /// # Errors
+    /// Something cannot be moved or written.
+    pub fn set_aside(&mut self) -> Result<PathBuf, IdentityError> {
+        let (dir, fail) = (self.dir.clone(), io_error("set aside what is in", &self.dir));
+        let moved = move_aside(&dir).map_err(fail)?;
+        self.renew_store()?;
+        Ok(moved)
+    }
+
+    /// Joins a cluster, durably. `learns`: others have gone ahead.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_cluster(&mut self, cluster: ClusterId, learns: bool) -> Result<(), IdentityError> {
         self.cluster = Some(cluster);
+        self.learns = learns;
         self.write()
     }
 
     fn write(&self) -> Result<(), IdentityError> {
         let cluster = self.cluster.map(|cluster| cluster.to_string()).unwrap_or_default();
-        let body = format!("{TITLE}\nformat = {FORMAT}\nnode = {}\ncluster = {cluster}\n", self.node);
+        let Identity { node, store, .. } = self;
+        let learns = if self.learns { "learns = yes\n" } else { "" };
+        let body = format!("{TITLE}\nformat = {FORMAT}\nnode = {node}\ncluster = {cluster}\nstore = {store}\n{learns}");
         let text = format!("{body}crc32c = {:08x}\n", checksum(&body));
         let (part, path) = (self.dir.join("IDENTITY.part"), self.dir.join("IDENTITY"));
         replace_durably(&part, &path, text.as_bytes()).map_err(io_error("write", &path))
@@ -125,6 +182,25 @@ fn replace_durably(part: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(part, path)?;
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+const ASIDE: &str = "damaged-";
+
+fn move_aside(dir: &Path) -> io::Result<PathBuf> {
+    let numbers = std::iter::successors(Some(1u64), |number| Some(number + 1));
+    let mut targets = numbers.map(|number| dir.join(format!("{ASIDE}{number}"))).filter(|path| !path.exists());
+    let target = targets.next().ok_or_else(|| io::Error::other("no free name"))?;
+    std::fs::create_dir(&target)?;
+    for entry in std::fs::read_dir(dir)? {
+        let (entry, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+        let text = name.to_string_lossy();
+        if !text.starts_with(ASIDE) && !text.starts_with("IDENTITY") && text != "LOCK" && text != "lost+found" {
+            std::fs::rename(&entry, target.join(&name))?;
+        }
+    }
+    File::open(&target)?.sync_all()?;
+    File::open(dir)?.sync_all()?;
+    Ok(target)
 }
 
 fn lock(dir: &Path) -> Result<Flock<File>, IdentityError> {
@@ -141,7 +217,14 @@ fn checksum(body: &str) -> u32 {
     crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, body.as_bytes()) as u32
 }
 
-fn parse(path: &Path, text: &str, node: u64) -> Result<Option<ClusterId>, IdentityError> {
+#[derive(Default)]
+struct Parsed {
+    cluster: Option<ClusterId>,
+    store: Option<StoreId>,
+    learns: bool,
+}
+
+fn parse(path: &Path, text: &str, node: u64) -> Result<Parsed, IdentityError> {
     let damaged = |detail| IdentityError::Damaged { path: path.to_owned(), detail };
     let crc_at = text.find("crc32c = ").ok_or_else(|| damaged("no checksum"))?;
     let (body, crc) = text.split_at(crc_at);
@@ -162,10 +245,13 @@ fn parse(path: &Path, text: &str, node: u64) -> Result<Option<ClusterId>, Identi
     if found != node {
         return Err(IdentityError::OtherNode { path: path.with_file_name(""), found, wanted: node });
     }
-    match field("cluster").unwrap_or_default() {
-        "" => Ok(None),
-        cluster => ClusterId::parse(cluster).map(Some).ok_or_else(|| damaged("cluster id")),
-    }
+    let cluster = match field("cluster").unwrap_or_default() {
+        "" => None,
+        cluster => Some(ClusterId::parse(cluster).ok_or_else(|| damaged("cluster id"))?),
+    };
+    // A directory made before there were store ids has none.
+    let store = field("store").map(|store| StoreId::parse(store).ok_or_else(|| damaged("store id"))).transpose()?;
+    Ok(Parsed { cluster, store, learns: field("learns") == Some("yes") })
 }
 
 #[cfg(test)]
@@ -178,10 +264,49 @@ mod tests {
         let cluster = ClusterId::random();
         let mut first = Identity::open(dir.path(), 2).expect("fresh");
         assert_eq!(first.cluster(), None);
-        first.set_cluster(cluster).expect("write");
+        assert!(first.is_new());
+        first.set_cluster(cluster, true).expect("write");
+        let store = first.store();
         drop(first);
-        assert_eq!(Identity::open(dir.path(), 2).expect("own").cluster(), Some(cluster));
+        let mut again = Identity::open(dir.path(), 2).expect("own");
+        assert_eq!(
+            (again.cluster(), again.store(), again.learns(), again.is_new()),
+            (Some(cluster), store, true, false)
+        );
+        again.has_learnt().expect("write");
+        drop(again);
+        assert!(!Identity::open(dir.path(), 2).expect("own").learns());
         assert!(matches!(Identity::open(dir.path(), 3), Err(IdentityError::OtherNode { found: 2, wanted: 3, .. })));
+    }
+
+    #[test]
+    fn an_identity_of_before_there_were_store_ids_gets_one_for_good() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let body = format!("{TITLE}\nformat = 1\nnode = 2\ncluster = {}\n", "7".repeat(32));
+        let text = format!("{body}crc32c = {:08x}\n", checksum(&body));
+        std::fs::write(dir.path().join("IDENTITY"), text).expect("write");
+        let store = Identity::open(dir.path(), 2).expect("reads").store();
+        let again = Identity::open(dir.path(), 2).expect("reads");
+        assert_eq!((again.store(), again.cluster()), (store, ClusterId::parse(&"7".repeat(32))));
+    }
+
+    #[test]
+    fn what_is_set_aside_is_kept_and_a_new_life_begins() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut identity = Identity::open(dir.path(), 1).expect("fresh");
+        identity.set_cluster(ClusterId(7), false).expect("write");
+        let mut lives = vec![identity.store()];
+        for round in 1..=2 {
+            std::fs::create_dir(dir.path().join("wal")).expect("make");
+            std::fs::write(dir.path().join("wal/chunk"), [round]).expect("write");
+            let aside = identity.set_aside().expect("moves");
+            assert_eq!(std::fs::read(aside.join("wal/chunk")).expect("kept"), [round]);
+            assert!(!dir.path().join("wal").exists() && !lives.contains(&identity.store()));
+            lives.push(identity.store());
+        }
+        drop(identity);
+        let again = Identity::open(dir.path(), 1).expect("reads");
+        assert_eq!((again.store(), again.cluster()), (lives[2], Some(ClusterId(7))));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The wiring of one node: what starts after what, and stops before what. Called by main.
 //!
-//! Start: identity, listener, store, Raft (which applies its committed log), peers, clients, background, bootstrap.
+//! Start: identity, listener, store, Raft (which applies its committed log), peers, clients, background (which founds or joins).
 //! Stop: hand over leadership, background, clients, peers, Raft (which flushes its log).
 
-use crate::background::{checkpointer, leader_watch, orphan_reclaim::OrphanReclaim, session_reaper};
+use crate::background::{
+    checkpointer, join::Join, leader_watch, membership::Keeper, orphan_reclaim::OrphanReclaim, session_reaper,
+};
 use crate::clock::SystemClock;
 use crate::config::{Config, TlsPaths};
 use crate::disk_room::DiskRoom;
@@ -13,6 +15,7 @@ use crate::raft::channel::{CONNECTION_WINDOW_BYTES, Caller, ClusterCell, PEER_ME
 use crate::raft::node::{RaftNode, RaftOptions, RaftThread};
 use crate::raft::state_machine::NodeStore;
 use crate::rpc::admin_service::{AdminServer, AdminService};
+use crate::rpc::door::Door;
 use crate::rpc::listener;
 use crate::rpc::meta_service::{MetaServer, MetaService};
 use crate::rpc::propose::Proposer;
@@ -20,6 +23,7 @@ use crate::rpc::push::Hub;
 use crate::rpc::raft_service::{PeerServer, RaftService};
 use crate::rpc::read_gate::ReadGate;
 use crate::rpc::snapshot_inbox::SnapshotInbox;
+use crate::rpc::standing::Standing;
 use crate::rpc::upkeep::{UpkeepServer, UpkeepService};
 use crate::rpc::verify::Verifier;
 use crate::seldom::Seldom;
@@ -29,7 +33,6 @@ use holdfast_proto::pb::admin_server::AdminServer as AdminRpc;
 use holdfast_proto::pb::meta_server::MetaServer as MetaRpc;
 use holdfast_proto::pb::raft_server::RaftServer as RaftRpc;
 use holdfast_proto::pb::upkeep_server::UpkeepServer as UpkeepRpc;
-use parking_lot::Mutex;
 use sd_notify::NotifyState;
 use std::net::TcpStream;
 use std::path::Path;
@@ -79,16 +82,61 @@ fn server_builder(tls: Option<&Tls>) -> Result<Server, MetadError> {
     }
 }
 
-fn open_identity(config: &Config) -> Result<Identity, MetadError> {
-    let mut identity = Identity::open(&config.data_dir, config.id)?;
-    if config.init && identity.cluster().is_none() {
-        identity.set_cluster(ClusterId::random())?;
-    }
-    Ok(identity)
-}
-
 async fn bind(addr: &str) -> Result<TcpListener, MetadError> {
     TcpListener::bind(addr).await.map_err(|source| MetadError::Listen { addr: addr.to_owned(), source })
+}
+
+/// Opens the state and starts Raft on it. Where the log is damaged or gone, this node has lost what it promised: all of its old life is
+/// set aside, and it begins a new one that knows nothing.
+async fn start_raft(
+    config: &Config,
+    identity: &mut Identity,
+    cluster: &ClusterCell,
+    tls: Option<ClientTlsConfig>,
+    fatal: &Fatal,
+) -> Result<RaftThread, MetadError> {
+    let mut renewed = false;
+    if identity.is_new() && config.data_dir.join("wal").exists() {
+        let kept = identity.set_aside()?;
+        tracing::error!(kept = %kept.display(), "there is a log without an identity: it is set aside, and this node joins as new");
+    }
+    loop {
+        let image = config.data_dir.join("image");
+        let store = NodeStore::open(&image, DurableOptions::default());
+        let store = Arc::new(store.map_err(|source| MetadError::OpenState { path: image, source })?);
+        let options = RaftOptions {
+            id: config.id,
+            dir: config.data_dir.clone(),
+            addrs: config.peers.clone(),
+            caller: Caller { node: config.id, cluster: cluster.clone(), store: identity.store(), target: None },
+            tls: tls.clone(),
+            timing: config.timing,
+            sync: config.sync,
+            log_chunk_bytes: config.checkpoint_log_bytes,
+            learns: identity.learns(),
+            fatal: fatal.clone(),
+        };
+        match crate::raft::node::start(options, store).await {
+            Err(lost) if lost.is_loss() => {
+                let why = lost.one_line();
+                let aside = identity.set_aside()?;
+                tracing::error!(
+                    why,
+                    kept = %aside.display(),
+                    store = %identity.store(),
+                    "this node has lost what it promised: what is left is set aside; it never votes on it, and joins again as new"
+                );
+            }
+            // Before it took part for the first time there was no cluster in its identity.
+            Ok(raft) if raft.node.blank && identity.cluster().is_some() && !renewed => {
+                raft.stop().await;
+                identity.renew_store()?;
+                tracing::error!(store = %identity.store(), "this node's log is gone: it joins again as new");
+            }
+            started => return started,
+        }
+        renewed = true;
+    }
 }
 
 /// Runs a node until it is told to stop.
@@ -98,7 +146,7 @@ async fn bind(addr: &str) -> Result<TcpListener, MetadError> {
 pub async fn run(config: Config) -> Result<(), MetadError> {
     let fatal = Fatal::default();
     let prometheus = crate::metrics::install().map_err(|error| MetadError::Config(format!("metrics: {error}")))?;
-    let identity = open_identity(&config)?;
+    let mut identity = Identity::open(&config.data_dir, config.id)?;
     let cluster = ClusterCell::new(identity.cluster());
     let tls = config.tls.as_ref().map(load_tls).transpose()?;
     let listener = bind(&config.listen).await?;
@@ -106,34 +154,25 @@ pub async fn run(config: Config) -> Result<(), MetadError> {
         Some(addr) => Some(bind(addr).await?),
         None => None,
     };
-    let image = config.data_dir.join("image");
-    let store = NodeStore::open(&image, DurableOptions::default());
-    let store = Arc::new(store.map_err(|source| MetadError::OpenState { path: image, source })?);
-    let options = RaftOptions {
-        id: config.id,
-        dir: config.data_dir.clone(),
-        addrs: config.peers.clone(),
-        caller: Caller { node: config.id, cluster: cluster.clone() },
-        tls: tls.as_ref().map(|tls| tls.client.clone()),
-        timing: config.timing,
-        sync: config.sync,
-        log_chunk_bytes: config.checkpoint_log_bytes,
-        fatal: fatal.clone(),
-    };
-    let raft = crate::raft::node::start(options, store).await?;
+    let peer_tls = tls.as_ref().map(|tls| tls.client.clone());
+    let raft = start_raft(&config, &mut identity, &cluster, peer_tls.clone(), &fatal).await?;
     let node = raft.node.clone();
+    let standing = Standing::new(config.id, identity, cluster.clone(), !node.blank);
+    if standing.serves() && cluster.get().is_none() {
+        // Its founding was cut off before anybody else knew of it.
+        standing.begin(ClusterId::random(), false)?;
+    }
     let room = DiskRoom::new(&config.data_dir, config.reserve_bytes).map_err(|source| MetadError::File {
         what: "ask for free space",
         path: config.data_dir.clone(),
         source,
     })?;
-    let parts = Parts::new(&config, node.clone(), cluster.clone(), room.clone(), &fatal);
+    let parts = Parts::new(&config, node.clone(), standing.clone(), room.clone(), &fatal);
     let (split, accept) = listener::split(listener);
     let mut tasks = JoinSet::new();
     let peers = RaftService {
         node: node.clone(),
-        cluster,
-        identity: Arc::new(Mutex::new(identity)),
+        door: Door { node: node.clone(), standing: standing.clone(), proposer: parts.proposer.clone() },
         inbox: SnapshotInbox::new(node.store().checkpoints().path()),
         strangers: Seldom::default(),
     };
@@ -146,9 +185,7 @@ pub async fn run(config: Config) -> Result<(), MetadError> {
     parts.start_background(&mut tasks);
     tasks.spawn(room.watch());
     tasks.spawn(checkpointer::run(node.clone(), config.checkpoint_log_bytes));
-    if config.init {
-        node.bootstrap(&config.peers).await?;
-    }
+    parts.start_membership(&config, standing, peer_tls, fatal.clone(), &mut tasks);
     tracing::info!(id = config.id, listen = config.listen, "ready");
     notify(&[NotifyState::Ready]);
     tasks.spawn(feed_watchdog(node));
@@ -170,7 +207,8 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(config: &Config, node: Arc<RaftNode>, cluster: ClusterCell, room: Arc<DiskRoom>, fatal: &Fatal) -> Parts {
+    fn new(config: &Config, node: Arc<RaftNode>, standing: Arc<Standing>, room: Arc<DiskRoom>, fatal: &Fatal) -> Parts {
+        let cluster = standing.cluster.clone();
         let hub = Arc::new(Hub::default());
         let runtime = tokio::runtime::Handle::current();
         let proposer = Proposer::new(node.clone(), hub.clone(), Arc::new(SystemClock), room.clone(), runtime);
@@ -184,7 +222,16 @@ impl Parts {
         };
         let (addr, verifier) = (config.advertise.clone(), Arc::new(Verifier::new(node.clone())));
         let upkeep = UpkeepService { node: node.clone(), proposer: proposer.clone(), verifier: verifier.clone() };
-        let admin = AdminService { node: node.clone(), cluster, hub: hub.clone(), addr, room, verifier };
+        let admin = AdminService {
+            node: node.clone(),
+            cluster,
+            hub: hub.clone(),
+            addr,
+            room,
+            verifier,
+            proposer: proposer.clone(),
+            standing,
+        };
         let (meta, admin) = (MetaServer(Arc::new(meta)), AdminServer(Arc::new(admin)));
         Parts { node, hub, proposer, meta, admin, upkeep: UpkeepServer(Arc::new(upkeep)) }
     }
@@ -211,6 +258,21 @@ impl Parts {
         tasks.spawn(leader_watch::run(node.clone(), hub.clone()));
         tasks.spawn(session_reaper::run(node.clone(), hub.clone(), proposer.clone()));
         tasks.spawn(OrphanReclaim { node, hub, proposer }.run());
+    }
+
+    fn start_membership(
+        &self,
+        config: &Config,
+        standing: Arc<Standing>,
+        tls: Option<ClientTlsConfig>,
+        fatal: Fatal,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let Parts { node, proposer, .. } = self.clone();
+        let (peers, init) = (config.peers.clone(), config.init);
+        let keeper = Keeper { node: node.clone(), standing: standing.clone(), proposer, peers, init };
+        tasks.spawn(keeper.run());
+        tasks.spawn(Join::new(node, standing, config, tls, fatal).run());
     }
 }
 

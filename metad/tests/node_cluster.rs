@@ -210,11 +210,14 @@ async fn a_peer_of_another_cluster_is_refused() {
     // The same id and address, but a cluster founded by itself.
     let dir = tempfile::tempdir().expect("temp dir");
     let id = stranger.to_string();
-    let peers = cluster.peers();
+    let alone = format!("{stranger}={}", cluster.addr(stranger));
     let path = dir.path().display().to_string();
-    let args = ["--id", &id, "--peers", &peers, "--data-dir", &path, "--admin-listen", "off", "--init"];
-    let process = metad(&args, &dir.path().join("log"));
-    process.wait_for("belongs to cluster", 1);
+    let args = |peers| ["--id", &id, "--peers", peers, "--data-dir", &path, "--admin-listen", "off", "--init"];
+    let process = metad(&args(&alone), &dir.path().join("log"));
+    process.wait_for("this node leads", 1);
+    drop(process);
+    let process = metad(&args(&cluster.peers()), &dir.path().join("log"));
+    process.wait_for("refused a peer of another cluster", 1);
     assert_eq!(cluster.leader().await, leader);
 }
 

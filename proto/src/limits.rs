@@ -60,6 +60,8 @@ pub const LOCKS_SESSION_MAX: u64 = 16_384;
 pub const LOCK_OWNERS_MAX: usize = 512;
 /// Owners that are looked at for a cycle of waits; beyond that many a wait is taken for harmless.
 pub const DEADLOCK_OWNERS_MAX: usize = 256;
+/// Most members of a metadata cluster.
+pub const NODES_MAX: usize = 9;
 /// Longest volume name, bytes: [a-z0-9-], starting with a letter.
 pub const VOLUME_NAME_BYTES_MAX: usize = 63;
 

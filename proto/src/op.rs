@@ -62,6 +62,11 @@ table! { Op, mutation, Op, op_name:
     FormatVolumeOp => FormatVolume, "format_volume", VolumeReply;
     ConfigVolumeOp => ConfigVolume, "config_volume", VolumeReply;
     RepairOp => Repair, "repair", RepairOpReply;
+    FoundOp => Found, "found", Empty;
+    AddNodeOp => AddNode, "add_node", Empty;
+    RemoveNodeOp => RemoveNode, "remove_node", Empty;
+    JoinNodeOp => JoinNode, "join_node", Empty;
+    AdmitNodeOp => AdmitNode, "admit_node", Empty;
 }
 
 table! { Ask, query, Ask, ask_name:

@@ -16,6 +16,8 @@ use std::sync::Mutex;
 #[derive(Clone, Debug)]
 pub struct Shape {
     pub node_count: u64,
+    /// The cluster is founded with the first so many; the others are for the test to add. None: with all.
+    pub founders: Option<u64>,
     /// Without fsync: for tests that do not kill, to spare the disk.
     pub no_sync: bool,
     /// Clients are sent through a `Proxy` in front of each node.
@@ -34,6 +36,7 @@ impl Default for Shape {
     fn default() -> Self {
         Shape {
             node_count: 3,
+            founders: None,
             no_sync: false,
             advertise: None,
             env: Vec::new(),
@@ -98,7 +101,7 @@ impl Cluster {
 
     pub fn start_as(shape: Shape) -> Cluster {
         let cluster = Cluster::prepare(shape);
-        for id in cluster.ids() {
+        for id in 1..=cluster.founders() {
             cluster.start_node(id);
         }
         cluster.wait_ready();
@@ -127,6 +130,10 @@ impl Cluster {
         Cluster { nodes: nodes.collect(), dir, shape, net }
     }
 
+    fn founders(&self) -> u64 {
+        self.shape.founders.unwrap_or(self.shape.node_count)
+    }
+
     pub fn ids(&self) -> Vec<u64> {
         self.nodes.iter().map(|node| node.id).collect()
     }
@@ -143,9 +150,13 @@ impl Cluster {
 
     /// `1=host:port,2=...`, as --peers wants it: the advertised addresses, so peers go through the proxies too.
     pub fn peers(&self) -> String {
-        let ports = self.advertised();
-        let peers = self.nodes.iter().zip(ports).map(|(node, port)| format!("{}={}:{port}", node.id, node.host));
-        peers.collect::<Vec<_>>().join(",")
+        self.peers_through(self.shape.node_count)
+    }
+
+    /// Those of nodes 1 to `last`.
+    fn peers_through(&self, last: u64) -> String {
+        let pairs = self.nodes.iter().zip(self.advertised()).take(last as usize);
+        pairs.map(|(node, port)| format!("{}={}:{port}", node.id, node.host)).collect::<Vec<_>>().join(",")
     }
 
     fn advertised(&self) -> Vec<u16> {
@@ -166,7 +177,9 @@ impl Cluster {
     pub fn command(&self, id: u64) -> Command {
         let node = self.node(id);
         let mut command = process::command("metad");
-        command.args(["--id", &id.to_string(), "--listen", &node.addr(), "--peers", &self.peers()]);
+        // A founder knows nothing of those that come later.
+        let peers = self.peers_through(self.founders().max(id));
+        command.args(["--id", &id.to_string(), "--listen", &node.addr(), "--peers", &peers]);
         command.arg("--data-dir").arg(node.data_dir());
         command.args(["--admin-listen", &format!("127.0.0.1:{}", node.admin_port)]);
         if let Some(ports) = &self.shape.advertise {
@@ -217,6 +230,12 @@ impl Cluster {
         let child = process::spawn(command).expect("start metad");
         process::register(Leftover::Process(child.id()));
         *slot = Some(child);
+    }
+
+    /// Removes all that a node that does not run has on its disk.
+    pub fn wipe(&self, id: u64) {
+        assert!(!self.is_running(id), "node {id} runs");
+        std::fs::remove_dir_all(self.node(id).data_dir()).expect("remove the data directory");
     }
 
     /// kill -9, and waits until the process is gone.
@@ -279,7 +298,8 @@ impl Cluster {
         let says: Vec<_> = self.ids().into_iter().filter_map(|id| self.status(id).ok()).collect();
         let newest = says.iter().filter(|status| status.role == "leader").max_by_key(|status| status.term)?;
         let follow = says.iter().filter(|s| s.leader == newest.id && s.term == newest.term).count();
-        (follow * 2 > self.nodes.len()).then_some(newest.id)
+        let voters = newest.members.iter().filter(|member| member.voter).count();
+        (follow * 2 > voters).then_some(newest.id)
     }
 
     /// Waits for a leader.

@@ -1,7 +1,7 @@
-//! `holdfast cluster`: the metadata nodes as they see themselves, whether their states are sound, and moving their leadership. Needs
-//! no volume.
+//! `holdfast cluster`: the metadata nodes as they see themselves, whether their states are sound, adding and removing them, and moving
+//! their leadership. Needs no volume.
 
-use super::{ClusterFlags, block_on, cluster_verify, print_json, print_line};
+use super::{ClusterFlags, block_on, cluster_members, cluster_verify, print_json, print_line};
 use crate::error::ClientError;
 use crate::meta::admin::{NodeView, cluster_status, leader_of, no_leader, transfer_leader};
 use clap::Subcommand;
@@ -10,7 +10,7 @@ use holdfast_proto::pb;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// Look at the metadata nodes, check their states, or move their leadership.
+/// Look at the metadata nodes, check their states, add or remove some, or move their leadership.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -23,6 +23,10 @@ pub enum Command {
     Status(StatusArgs),
     /// Check every node's whole state, and that all are equal; exits with 1 where one is not (what others call fsck)
     Verify(cluster_verify::Args),
+    /// Make a node a member: it learns, then votes
+    Add(cluster_members::AddArgs),
+    /// Remove a member; refused where the others would be no quorum
+    Remove(cluster_members::RemoveArgs),
     /// Hand leadership to another node
     TransferLeader(TransferArgs),
 }
@@ -51,6 +55,8 @@ pub fn run(args: Args) -> Result<ExitCode, ClientError> {
     match args.command {
         Command::Status(args) => status(&args),
         Command::Verify(args) => cluster_verify::run(&args),
+        Command::Add(args) => cluster_members::add(&args),
+        Command::Remove(args) => cluster_members::remove(&args),
         Command::TransferLeader(args) => transfer(&args),
     }
 }
@@ -81,6 +87,12 @@ fn lag(node: &pb::NodeStatus, leader: Option<&pb::NodeStatus>) -> Option<u64> {
     leader.map(|leader| leader.last_log.saturating_sub(node.applied))
 }
 
+/// What the leader says of a node: voter, learner, joining, returning, leaving. None where no leader knows it.
+fn membership(id: Option<u64>, leader: Option<&pb::NodeStatus>) -> Option<&str> {
+    let member = leader?.members.iter().find(|member| Some(member.id) == id)?;
+    Some(member.state.as_str())
+}
+
 /// The id under which the members know an address.
 fn id_of(addr: &str, views: &[NodeView]) -> Option<u64> {
     let statuses = views.iter().filter_map(|view| view.status.as_ref().ok());
@@ -94,6 +106,7 @@ fn as_json(views: &[NodeView]) -> Value {
             "id": node.id,
             "addr": node.addr,
             "role": node.role,
+            "member": membership(Some(node.id), leader),
             "term": node.term,
             "last_log": node.last_log,
             "committed": node.committed,
@@ -109,6 +122,7 @@ fn as_json(views: &[NodeView]) -> Value {
             "id": id_of(&view.addr, views),
             "addr": view.addr,
             "role": "unreachable",
+            "member": membership(id_of(&view.addr, views), leader),
             "ready": false,
             "reachable": false,
             "error": error,
@@ -126,13 +140,14 @@ fn as_table(views: &[NodeView]) -> String {
     let leader = leader_of(views);
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["ID", "ADDRESS", "ROLE", "TERM", "LAST LOG", "APPLIED", "IMAGE", "LAG", "READY"]);
+    table.set_header(["ID", "ADDRESS", "MEMBER", "ROLE", "TERM", "LAST LOG", "APPLIED", "IMAGE", "LAG", "READY"]);
     for view in views {
         let dash = || "-".to_owned();
         let row = match &view.status {
             Ok(node) => [
                 node.id.to_string(),
                 node.addr.clone(),
+                membership(Some(node.id), leader).unwrap_or("-").to_owned(),
                 node.role.clone(),
                 node.term.to_string(),
                 node.last_log.to_string(),
@@ -142,8 +157,10 @@ fn as_table(views: &[NodeView]) -> String {
                 if node.ready { "yes" } else { "no" }.to_owned(),
             ],
             Err(error) => {
-                let id = id_of(&view.addr, views).map_or_else(dash, |id| id.to_string());
-                [id, view.addr.clone(), error.clone(), dash(), dash(), dash(), dash(), dash(), "no".to_owned()]
+                let id = id_of(&view.addr, views);
+                let member = membership(id, leader).unwrap_or("-").to_owned();
+                let id = id.map_or_else(dash, |id| id.to_string());
+                [id, view.addr.clone(), member, error.clone(), dash(), dash(), dash(), dash(), dash(), "no".to_owned()]
             }
         };
         table.add_row(row);
@@ -156,7 +173,8 @@ mod tests {
     use super::*;
 
     fn views() -> Vec<NodeView> {
-        let members = vec![pb::Member { id: 3, addr: "c:3".into(), voter: true }];
+        let members =
+            vec![pb::Member { id: 3, addr: "c:3".into(), voter: true, state: "voter".into(), ..Default::default() }];
         let status = |id, role: &str, applied| pb::NodeStatus {
             id,
             addr: format!("n:{id}"),
@@ -180,6 +198,7 @@ mod tests {
         assert_eq!(json["leader"], 1);
         assert_eq!(json["nodes"][2]["id"], 3);
         assert_eq!(json["nodes"][2]["reachable"], false);
+        assert_eq!(json["nodes"][2]["member"], "voter");
         let table = as_table(&views());
         assert!(table.lines().any(|line| line.contains("c:3") && line.contains("not reachable")), "{table}");
     }

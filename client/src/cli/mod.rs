@@ -5,6 +5,7 @@ pub mod bench;
 pub mod bench_meta;
 mod bench_run;
 pub mod cluster;
+mod cluster_members;
 mod cluster_verify;
 pub mod config;
 pub mod credentials;
@@ -73,7 +74,7 @@ enum Command {
     Bench(bench::Args),
     /// Measure the metadata cluster, without a mount
     BenchMeta(bench_meta::Args),
-    /// Look at the metadata nodes, check their states, or move their leadership
+    /// Look at the metadata nodes, check their states, add or remove some, or move their leadership
     Cluster(cluster::Args),
 }
 
@@ -206,6 +207,10 @@ mod tests {
             "cluster verify --timeout 9",
             "fsck --deep --repair",
             "gc --delete",
+            "cluster add 4=h:1",
+            "cluster add holdfast://h:1 4=h:1 --no-wait",
+            "cluster remove 4 --yes",
+            "cluster remove holdfast://h:1 4",
             "format --storage file --bucket /x",
         ] {
             let args = std::iter::once("holdfast").chain(line.split(' '));

@@ -7,11 +7,14 @@ use futures::future::join_all;
 use holdfast_proto::pb;
 use holdfast_proto::pb::admin_client::AdminClient;
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tonic::Code;
 use tonic::transport::Channel;
 
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
+const CHANGE_PAUSE: Duration = Duration::from_millis(200);
 
 /// One node, as asked.
 #[derive(Clone, Debug)]
@@ -76,11 +79,7 @@ pub fn leader_of(views: &[NodeView]) -> Option<&pb::NodeStatus> {
 /// Unavailable, where there is no leader; Failed, where it refuses.
 pub async fn transfer_leader(config: &MetaConfig, to: u64) -> Result<u64, ClientError> {
     let views = cluster_status(config).await;
-    let Some(view) = views.iter().find(|view| {
-        leader_of(&views).is_some_and(|leader| view.status.as_ref().is_ok_and(|status| status.id == leader.id))
-    }) else {
-        return Err(ClientError::Unavailable(no_leader(&views)));
-    };
+    let view = leading_view(&views)?;
     let failed = |why: String| ClientError::Failed(format!("{} does not hand over: {why}", view.addr));
     let asked = async {
         let mut admin = connect(config, &view.addr).await?;
@@ -90,6 +89,55 @@ pub async fn transfer_leader(config: &MetaConfig, to: u64) -> Result<u64, Client
     };
     let answer = tokio::time::timeout(TRANSFER_TIMEOUT, asked).await;
     answer.unwrap_or_else(|_| Err("does not answer".to_owned())).map_err(failed)
+}
+
+fn leading_view(views: &[NodeView]) -> Result<&NodeView, ClientError> {
+    let leads = |view: &&NodeView| {
+        leader_of(views).is_some_and(|leader| view.status.as_ref().is_ok_and(|status| status.id == leader.id))
+    };
+    views.iter().find(leads).ok_or_else(|| ClientError::Unavailable(no_leader(views)))
+}
+
+/// A change of the members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberChange {
+    Add { id: u64, addr: String },
+    Remove { id: u64 },
+}
+
+/// Asks the leader to change the members; asks again while there is none, or it is new. What follows is in its status.
+///
+/// # Errors
+/// Failed, where it refuses; Unavailable, where no leader takes it.
+pub async fn change_members(config: &MetaConfig, change: &MemberChange) -> Result<(), ClientError> {
+    let started = Instant::now();
+    loop {
+        match try_change(config, change).await {
+            Err(ClientError::Unavailable(_)) if started.elapsed() < config.call_deadline => {
+                tokio::time::sleep(CHANGE_PAUSE).await;
+            }
+            end => return end,
+        }
+    }
+}
+
+async fn try_change(config: &MetaConfig, change: &MemberChange) -> Result<(), ClientError> {
+    let views = cluster_status(config).await;
+    let leader = &leading_view(&views)?.addr;
+    let asked = async {
+        let mut admin = connect(config, leader).await.map_err(ClientError::Unavailable)?;
+        let answer = match change.clone() {
+            MemberChange::Add { id, addr } => admin.add_node(pb::AddNodeRequest { id, addr }).await.map(drop),
+            MemberChange::Remove { id } => admin.remove_node(pb::RemoveNodeRequest { id }).await.map(drop),
+        };
+        answer.map_err(|status| match status.code() {
+            Code::FailedPrecondition => ClientError::Failed(describe(&status)),
+            Code::Unimplemented => ClientError::Failed(format!("{leader} is too old to change members: upgrade it")),
+            _ => ClientError::Unavailable(format!("{leader}: {}", describe(&status))),
+        })
+    };
+    let answer = tokio::time::timeout(CHANGE_TIMEOUT, asked).await;
+    answer.unwrap_or_else(|_| Err(ClientError::Unavailable(format!("{leader} does not answer"))))
 }
 
 /// Why there is no leader to be seen, for a person.

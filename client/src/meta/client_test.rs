@@ -121,6 +121,22 @@ async fn a_leader_that_died_is_left_for_the_next() {
 }
 
 #[tokio::test]
+async fn a_client_outlives_every_node_it_was_started_with() {
+    let (world, mut nodes) = start(2).await;
+    let mut config = config(&world);
+    config.nodes.truncate(1);
+    {
+        let mut world = world.lock();
+        world.members = world.addrs.clone();
+    }
+    let meta = connected(config).await;
+    // Nobody is left to name the other one.
+    world.lock().leader = 1;
+    nodes.remove(0);
+    assert_eq!(mkdir(&meta, "a").await, Ok(2));
+}
+
+#[tokio::test]
 async fn a_silent_leader_is_left_when_another_node_leads() {
     let (world, _nodes) = start(3).await;
     let meta = connected(config(&world)).await;

@@ -105,13 +105,16 @@ pub async fn find(link: &Arc<Link>, exclude: Option<String>, hint: Option<String
     while let Some(done) = rounds.next().await {
         match done.result {
             Ok((welcome, attached)) => {
+                // All nodes that this client was started with may be replaced in time.
+                let new: Vec<_> = welcome.members.iter().filter(|addr| link.nodes.learn(addr)).cloned().collect();
                 if welcome.is_leader {
                     info!(addr = done.addr, node = welcome.node, "attached to the leader");
                     return attached;
                 }
                 debug!(addr = done.addr, leader = welcome.leader, "does not lead");
-                if link.nodes.learn(&welcome.leader) && Some(&welcome.leader) != exclude.as_ref() {
-                    rounds.push(round(link.clone(), welcome.leader, None, Duration::ZERO));
+                let named = link.nodes.learn(&welcome.leader).then_some(welcome.leader);
+                for addr in new.into_iter().chain(named).filter(|addr| Some(addr) != exclude.as_ref()) {
+                    rounds.push(round(link.clone(), addr, None, Duration::ZERO));
                 }
                 link.nodes.note(&done.addr, "does not lead".to_owned());
             }

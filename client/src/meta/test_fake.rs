@@ -36,6 +36,8 @@ pub struct World {
     pub leader: usize,
     pub protocol: u32,
     pub addrs: Vec<String>,
+    /// What every node names as the voters.
+    pub members: Vec<String>,
     /// Nodes that read and say nothing.
     pub stalled: Vec<usize>,
     pub faults: VecDeque<Fault>,
@@ -124,6 +126,7 @@ impl World {
                 leader: leader.clone(),
                 cluster,
                 lease_ms: 0,
+                members: self.members.clone(),
             });
         }
         if frame.keep_alive != 0 {

@@ -117,6 +117,7 @@ fn sender(op: &Op) -> Sender {
             Sender::Anyone
         }
         Op::Repair(_) => Sender::Anyone,
+        Op::Found(_) | Op::AddNode(_) | Op::RemoveNode(_) | Op::JoinNode(_) | Op::AdmitNode(_) => Sender::Anyone,
     }
 }
 
@@ -205,6 +206,11 @@ fn dispatch(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &Op) -> Ruling<Bytes> {
         Op::FormatVolume(op) => reply(ops::format_volume::apply(txn, cx, op)),
         Op::Repair(op) => reply(ops::repair::apply(txn, cx, op)),
         Op::ConfigVolume(op) => reply(ops::config_volume::apply(txn, cx, op)),
+        Op::Found(op) => reply(ops::found::apply(txn, op)),
+        Op::AddNode(op) => reply(ops::add_node::apply(txn, op)),
+        Op::RemoveNode(op) => reply(ops::remove_node::apply(txn, op)),
+        Op::JoinNode(op) => reply(ops::join_node::apply(txn, op)),
+        Op::AdmitNode(op) => reply(ops::admit_node::apply(txn, op)),
     }
 }
 

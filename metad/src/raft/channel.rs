@@ -2,7 +2,10 @@
 //! client load can delay a heartbeat. Each call carries the cluster id, so that two clusters can never mix.
 //! Called by raft/network; rpc/listener reads the preamble, rpc/raft_service the metadata.
 
+use super::state_machine::NodeStore;
 use crate::identity::ClusterId;
+use crate::store::node_record::StoreId;
+use crate::store::{KvCommit, read};
 use holdfast_proto::pb::raft_client::RaftClient;
 use hyper_util::rt::TokioIo;
 use parking_lot::RwLock;
@@ -26,6 +29,8 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
 pub const CLUSTER_HEADER: &str = "holdfast-cluster";
 pub const NODE_HEADER: &str = "holdfast-node";
+pub const STORE_HEADER: &str = "holdfast-store";
+pub const TARGET_HEADER: &str = "holdfast-target-store";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -54,6 +59,9 @@ impl ClusterCell {
 pub struct Caller {
     pub node: u64,
     pub cluster: ClusterCell,
+    pub store: StoreId,
+    /// Whom it calls, and the state that says which life of its disk is meant.
+    pub target: Option<(u64, Arc<NodeStore>)>,
 }
 
 impl Caller {
@@ -64,7 +72,19 @@ impl Caller {
             metadata.insert(CLUSTER_HEADER, value);
         }
         metadata.insert(NODE_HEADER, self.node.into());
+        if let Ok(value) = self.store.to_string().parse() {
+            metadata.insert(STORE_HEADER, value);
+        }
+        if let Some(value) = self.meant_store().and_then(|store| store.to_string().parse().ok()) {
+            metadata.insert(TARGET_HEADER, value);
+        }
         request
+    }
+
+    fn meant_store(&self) -> Option<StoreId> {
+        let (id, state) = self.target.as_ref()?;
+        // A store that cannot be read stops the node elsewhere.
+        state.view(|view| read::node(view, *id)).ok()??.store
     }
 }
 

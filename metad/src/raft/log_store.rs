@@ -39,17 +39,22 @@ pub enum LogStoreError {
         source: io::Error,
     },
     /// What this node acknowledged may be gone: it must neither vote nor lead on the rest.
-    #[error(
-        "the raft log {path} is damaged: keep its data directory aside and do not start this node with it again; the others go on without it"
-    )]
+    #[error("the raft log {path} is damaged")]
     Damaged {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
+    #[error("the raft log {path} is gone, but there is a state of index {applied}")]
+    Lost { path: PathBuf, applied: u64 },
 }
 
 impl LogStoreError {
+    /// Whether what this node acknowledged or voted may be gone.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, LogStoreError::Damaged { .. } | LogStoreError::Lost { .. })
+    }
+
     fn opening(path: &Path, source: io::Error) -> LogStoreError {
         let path = path.to_owned();
         match source.kind() {

@@ -5,6 +5,7 @@ pub mod channel;
 pub mod checkpointing;
 pub mod convert;
 pub mod log_store;
+pub mod members;
 pub mod network;
 pub mod node;
 pub mod pump;

@@ -5,6 +5,7 @@ use super::channel::{Caller, connect_lazy};
 use super::convert;
 use super::pump::{Pump, network_error, unreachable};
 use super::snapshot::SnapshotFile;
+use super::state_machine::NodeStore;
 use super::types::{TypeConfig, Vote};
 use crate::seldom::Seldom;
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use openraft::raft::{
 use openraft::{AnyError, BasicNode, OptionalSend};
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::transport::{Channel, ClientTlsConfig};
@@ -44,6 +46,7 @@ const BACKOFF: Duration = Duration::from_millis(100);
 
 pub struct PeerNetwork {
     pub caller: Caller,
+    pub state: Arc<NodeStore>,
     /// Addresses by the configuration of this node; where silent, the membership's count.
     pub addrs: BTreeMap<u64, String>,
     pub tls: Option<ClientTlsConfig>,
@@ -58,7 +61,8 @@ impl RaftNetworkFactory<TypeConfig> for PeerNetwork {
             .map_err(|error| tracing::error!(peer = target, addr, %error, "peer address is of no use"))
             .ok();
         let (open_from, strangers) = (Instant::now(), Seldom::default());
-        PeerConnection { target, caller: self.caller.clone(), client, open_from, strangers }
+        let caller = Caller { target: Some((target, self.state.clone())), ..self.caller.clone() };
+        PeerConnection { target, caller, client, open_from, strangers }
     }
 }
 

@@ -3,21 +3,21 @@
 
 use super::channel::Caller;
 use super::checkpointing::Checkpointing;
-use super::log_store::{LogStore, LogStoreOptions};
+use super::log_store::{LogStore, LogStoreError, LogStoreOptions};
 use super::network::PeerNetwork;
 use super::state_machine::{FreshCheckpoint, NodeStore, StateMachine};
 use super::types::{Command, EntryResponder, Raft, TypeConfig};
 use crate::error::{Fatal, MetadError};
 use futures::FutureExt;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{InitializeError, LinearizableReadError, RaftError};
+use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::raft::ReadPolicy;
-use openraft::{BasicNode, Config, RaftMetrics, ServerState, SnapshotPolicy};
+use openraft::{Config, RaftMetrics, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -50,6 +50,8 @@ pub struct RaftOptions {
     pub sync: bool,
     /// The log goes file by file: of about this size.
     pub log_chunk_bytes: u64,
+    /// It must not stand for election before it is told to.
+    pub learns: bool,
     pub fatal: Fatal,
 }
 
@@ -103,9 +105,13 @@ fn role(state: ServerState) -> &'static str {
 
 pub struct RaftNode {
     pub id: u64,
+    /// At start there was neither vote nor log: this node knows nothing of what it may have promised before.
+    pub blank: bool,
     pub(super) raft: Raft,
     pub(super) store: Arc<NodeStore>,
     pub(super) metrics: Metrics,
+    /// The cluster has been founded. Once true, always true.
+    pub(super) founded: AtomicBool,
     addrs: BTreeMap<u64, String>,
     lease_trusted: Duration,
     /// From then on this node may vote: until then a lease that it granted before a restart may still hold.
@@ -138,7 +144,7 @@ pub struct RaftThread {
     thread: std::thread::JoinHandle<()>,
 }
 
-fn raft_config(timing: &Timing, elect: bool) -> Result<Config, MetadError> {
+fn raft_config(timing: &Timing) -> Result<Config, MetadError> {
     let config = Config {
         cluster_name: "holdfast".to_owned(),
         heartbeat_interval: timing.heartbeat_ms,
@@ -151,7 +157,7 @@ fn raft_config(timing: &Timing, elect: bool) -> Result<Config, MetadError> {
         max_in_snapshot_log_to_keep: 1 << 40,
         replication_lag_threshold: 1 << 41,
         max_payload_entries: 1024,
-        enable_elect: elect,
+        enable_elect: false,
         enable_pre_vote: Some(true),
         // A leader that restarts within its term may have lost entries that it had sent out and not synced: leading on, it would give
         // their log ids to others.
@@ -159,6 +165,11 @@ fn raft_config(timing: &Timing, elect: bool) -> Result<Config, MetadError> {
         ..Config::default()
     };
     config.validate().map_err(|error| MetadError::Config(format!("raft timing: {error}")))
+}
+
+fn has_state(store: &NodeStore) -> Result<bool, MetadError> {
+    let unreadable = |source| MetadError::OpenState { path: store.checkpoints().path().to_owned(), source };
+    Ok(store.image_index() > 0 || !store.checkpoints().stored().map_err(unreadable)?.is_empty())
 }
 
 /// An image that was lost, or is older than the log reaches back, is built anew from a checkpoint before Raft begins.
@@ -171,20 +182,26 @@ fn recover_state(store: &NodeStore, log: &LogStore) -> Result<(), MetadError> {
 async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode, LogStore), MetadError> {
     let log_options = LogStoreOptions { sync: options.sync, chunk_bytes: options.log_chunk_bytes };
     let log = LogStore::open(&options.dir.join("wal"), log_options, options.fatal.clone())?;
+    let voted = log.has_vote();
+    let blank = !voted && log.last_log_id().is_none();
+    if blank && has_state(&store)? {
+        return Err(LogStoreError::Lost { path: options.dir.join("wal"), applied: store.image_index() }.into());
+    }
     recover_state(&store, &log)?;
     let fresh = FreshCheckpoint::default();
     let machine = StateMachine::new(store.clone(), fresh.clone(), options.fatal.clone());
     let election_max = Duration::from_millis(options.timing.election_max_ms);
-    let voted = log.has_vote();
     let votes_from = Instant::now() + if voted { election_max + VOTE_DRIFT } else { Duration::ZERO };
-    let network =
-        PeerNetwork { caller: options.caller.clone(), addrs: options.addrs.clone(), tls: options.tls.clone() };
-    let config = Arc::new(raft_config(&options.timing, !voted)?);
+    let (caller, addrs, tls) = (options.caller.clone(), options.addrs.clone(), options.tls.clone());
+    let network = PeerNetwork { caller, state: store.clone(), addrs, tls };
+    let config = Arc::new(raft_config(&options.timing)?);
     let raft = Raft::new(options.id, config, network, log.clone(), machine)
         .await
         .map_err(|error| MetadError::Raft(error.to_string()))?;
     let node = RaftNode {
         id: options.id,
+        blank,
+        founded: AtomicBool::new(false),
         metrics: raft.metrics(),
         raft,
         store,
@@ -245,8 +262,9 @@ async fn run(options: RaftOptions, store: Arc<NodeStore>, ready: Ready, mut stop
     }
     let stop = stopped.wait_for(|stop| *stop);
     let serve = async {
-        tokio::time::sleep_until(node.votes_from).await;
-        node.raft.runtime_config().elect(true);
+        if !node.blank && !options.learns {
+            node.stand_for_election().await;
+        }
         node.watch_core().await;
     };
     tokio::select! {
@@ -298,12 +316,18 @@ impl RaftNode {
         })
     }
 
-    fn metrics<R>(&self, look: impl FnOnce(&RaftMetrics<TypeConfig>) -> R) -> R {
+    pub(super) fn metrics<R>(&self, look: impl FnOnce(&RaftMetrics<TypeConfig>) -> R) -> R {
         look(&self.metrics.borrow_watched())
     }
 
     pub fn may_vote(&self) -> bool {
         Instant::now() >= self.votes_from
+    }
+
+    /// From now on this node may become the leader.
+    pub async fn stand_for_election(&self) {
+        tokio::time::sleep_until(self.votes_from).await;
+        self.raft.runtime_config().elect(true);
     }
 
     pub fn leadership(&self) -> Leadership {
@@ -319,7 +343,7 @@ impl RaftNode {
         self.metrics(|metrics| metrics.current_leader.map(|leader| self.addr_in(metrics, leader)).unwrap_or_default())
     }
 
-    fn addr_in(&self, metrics: &RaftMetrics<TypeConfig>, id: u64) -> String {
+    pub(super) fn addr_in(&self, metrics: &RaftMetrics<TypeConfig>, id: u64) -> String {
         let stored = || metrics.membership_config.membership().get_node(&id).map(|node| node.addr.clone());
         self.addrs.get(&id).cloned().or_else(stored).unwrap_or_default()
     }
@@ -341,7 +365,7 @@ impl RaftNode {
     }
 
     /// Whether this node can serve: it leads, and a quorum has lately answered it; or it follows, and has lately heard its leader. What
-    /// it remembers of a leader from before a restart proves neither.
+    /// it remembers of a leader from before a restart proves neither. One that does not vote yet is not counted on.
     pub fn is_ready(&self) -> bool {
         let heard = *self.heard.lock();
         self.metrics(|metrics| {
@@ -349,9 +373,10 @@ impl RaftNode {
                 ServerState::Leader => self.has_quorum(metrics, READY_SILENCE_MAX),
                 _ => heard.is_some_and(|at| at.elapsed() < READY_SILENCE_MAX),
             };
+            let votes = metrics.membership_config.membership().voter_ids().any(|id| id == self.id);
             let whole = self.rebuilds.load(Ordering::SeqCst) == 0;
-            metrics.running_state.is_ok() && metrics.current_leader.is_some() && serves && whole
-        })
+            metrics.running_state.is_ok() && metrics.current_leader.is_some() && serves && votes && whole
+        }) && self.is_founded()
     }
 
     /// Whether a quorum has answered this leader within the last `silence`; alone, it is one.
@@ -359,16 +384,6 @@ impl RaftNode {
         let now = <openraft::alias::InstantOf<TypeConfig> as openraft::Instant>::now();
         let alone = metrics.membership_config.membership().voter_ids().eq([self.id]);
         alone || metrics.last_quorum_acked.is_some_and(|acked| now < *acked + silence)
-    }
-
-    /// Id, address and whether it votes, of each member.
-    pub fn members(&self) -> Vec<(u64, String, bool)> {
-        self.metrics(|metrics| {
-            let membership = metrics.membership_config.membership();
-            let voters: Vec<u64> = membership.voter_ids().collect();
-            let member = |(id, _): (&u64, &BasicNode)| (*id, self.addr_in(metrics, *id), voters.contains(id));
-            membership.nodes().map(member).collect()
-        })
     }
 
     /// Hands an entry to Raft without waiting. False: Raft did not take it, and will not answer.
@@ -411,32 +426,6 @@ impl RaftNode {
         tokio::time::timeout(READ_INDEX_DEADLINE, round).await.unwrap_or(Err(ReadError::NoQuorum))
     }
 
-    /// Founds the cluster of these members, or finds it founded with the same ones.
-    ///
-    /// # Errors
-    /// It exists with other members, or Raft is stopping.
-    pub async fn bootstrap(&self, members: &BTreeMap<u64, String>) -> Result<(), MetadError> {
-        let nodes: BTreeMap<u64, BasicNode> = members.iter().map(|(id, addr)| (*id, BasicNode::new(addr))).collect();
-        match self.raft.initialize(nodes).await {
-            Ok(()) => {
-                tracing::info!(members = members.len(), "founded a new cluster");
-                Ok(())
-            }
-            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => self.check_members(members),
-            Err(error) => Err(MetadError::Raft(format!("found the cluster: {error}"))),
-        }
-    }
-
-    fn check_members(&self, members: &BTreeMap<u64, String>) -> Result<(), MetadError> {
-        let existing: Vec<u64> = self.members().into_iter().map(|(id, ..)| id).collect();
-        // Without any member yet, the log is still on its way from the leader.
-        if existing.is_empty() || existing.iter().eq(members.keys()) {
-            return Ok(());
-        }
-        let wanted: Vec<u64> = members.keys().copied().collect();
-        Err(MetadError::Config(format!("--init with members {wanted:?}, but the cluster already has {existing:?}")))
-    }
-
     /// The voter, other than this node, whose log is longest.
     fn best_successor(&self) -> Option<u64> {
         self.metrics(|metrics| {
@@ -457,8 +446,7 @@ impl RaftNode {
             return Err(MetadError::Raft("this node does not lead".to_owned()));
         }
         let to = to.or_else(|| self.best_successor()).filter(|to| *to != self.id);
-        let voter = |to: &u64| self.members().iter().any(|(id, _, votes)| id == to && *votes);
-        let to = to.filter(voter).ok_or_else(|| MetadError::Raft("no such other voter".to_owned()))?;
+        let to = to.filter(|to| self.votes(*to)).ok_or_else(|| MetadError::Raft("no such other voter".to_owned()))?;
         self.transferred_term.fetch_max(before.term, Ordering::SeqCst);
         self.raft.trigger().transfer_leader(to).await.map_err(|error| MetadError::Raft(error.to_string()))?;
         let moved = async {

@@ -91,6 +91,7 @@ impl MetaService {
             leader: self.node.leader_addr(),
             cluster: self.cluster.get().map(|cluster| cluster.to_string()).unwrap_or_default(),
             lease_ms: LEASE.as_millis() as u32,
+            members: self.node.members().into_iter().filter(|(.., votes)| *votes).map(|(_, addr, _)| addr).collect(),
         });
         Ok(())
     }
@@ -143,11 +144,16 @@ impl MetaService {
             return;
         }
         let leadership = self.node.leadership();
-        if leadership.is_self {
+        // While it is being founded, what is acknowledged would be on fewer disks than were asked for.
+        if leadership.is_self && self.node.is_founded() {
             return self.proposer.submit(mutations);
         }
+        let failure = || match leadership.is_self {
+            true => status::founding(&self.node),
+            false => status::not_leader(&self.node),
+        };
         let refusals = mutations.into_iter().filter_map(|(reply_to, _)| match reply_to {
-            ReplyTo::Stream { request, .. } => Some(status::failed(request, status::not_leader(&self.node))),
+            ReplyTo::Stream { request, .. } => Some(status::failed(request, failure())),
             ReplyTo::Local(_) => None,
         });
         outbox.respond(refusals);

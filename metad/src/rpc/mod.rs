@@ -3,6 +3,7 @@
 
 pub mod admin_http;
 pub mod admin_service;
+pub mod door;
 pub mod listener;
 pub mod meta_service;
 pub mod outbox;
@@ -12,6 +13,7 @@ pub mod raft_service;
 pub mod read_gate;
 pub mod shape;
 pub mod snapshot_inbox;
+pub mod standing;
 pub mod status;
 pub mod upkeep;
 pub mod verify;

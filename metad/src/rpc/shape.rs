@@ -54,6 +54,10 @@ fn check_op(op: &mutation::Op) -> Result<(), Misshapen> {
         mutation::Op::ExpireSessions(_) | mutation::Op::Reclaim(_) | mutation::Op::Repair(_) => {
             malformed("only the leader proposes this")
         }
+        mutation::Op::AddNode(_) | mutation::Op::RemoveNode(_) => malformed("members are changed by the admin service"),
+        mutation::Op::Found(_) | mutation::Op::JoinNode(_) | mutation::Op::AdmitNode(_) => {
+            malformed("only the leader proposes this")
+        }
         mutation::Op::OpenSession(op) if op.uuid.len() != 16 => malformed("session uuid is not 16 bytes"),
         mutation::Op::CommitWrite(op) if op.slices.len() > COMMIT_SLICES_MAX => too_large("too many slices"),
         mutation::Op::DropLocks(op) if op.owners.len() > LOCK_OWNERS_MAX => too_large("too many owners"),

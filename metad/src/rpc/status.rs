@@ -20,6 +20,12 @@ pub fn not_leader(node: &RaftNode) -> pb::Failure {
     }
 }
 
+/// Not done: this node leads a cluster that does not have as many members yet as it was to be founded with.
+pub fn founding(node: &RaftNode) -> pb::Failure {
+    let missing = node.awaited().iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    failure(FailureCode::Unavailable, String::new(), format!("the cluster is being founded, waits for nodes {missing}"))
+}
+
 pub fn of_read_error(node: &RaftNode, error: &ReadError) -> pb::Failure {
     match error {
         ReadError::NotLeader => not_leader(node),

@@ -12,6 +12,8 @@
 //!   00000000 07 | session u64 | slot u32          SLOT          last seq and its result
 //!   00000000 10                                   RAFT_APPLIED  opaque, written by raft/state_machine
 //!   00000000 11                                   RAFT_MEMBERSHIP
+//!   00000000 50 | node u64                        NODE          a member of the cluster, and which life of its disk
+//!   00000000 51                                   FOUNDING      there while the cluster is being founded
 //! volume 1 and up:
 //!   vvvvvvvv 20                                   SETTINGS      pb::VolumeSettings
 //!   vvvvvvvv 21                                   USAGE         counters and limits, the hot part of a volume
@@ -78,6 +80,8 @@ pub mod kind {
         SESSION_LOCK = 0x2c,
         SLICE_REFS = 0x2d,
         REPAIRED = 0x54,
+        NODE = 0x50,
+        FOUNDING = 0x51,
     }
 }
 
@@ -213,6 +217,16 @@ pub fn raft_applied() -> Bytes {
 /// Raft's last applied membership: opaque here, as `raft_applied`.
 pub fn raft_membership() -> Bytes {
     Bytes::from_static(&[0, 0, 0, 0, kind::RAFT_MEMBERSHIP])
+}
+pub fn node(id: u64) -> Key {
+    nodes().with_u64(id)
+}
+/// All members of the cluster, by id.
+pub fn nodes() -> Key {
+    Key::new(CLUSTER, kind::NODE)
+}
+pub fn founding() -> Key {
+    Key::new(CLUSTER, kind::FOUNDING)
 }
 
 pub fn settings(volume: u32) -> Key {

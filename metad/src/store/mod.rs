@@ -19,6 +19,7 @@ pub mod lock_record;
 pub mod mem_store;
 pub mod memtable;
 pub mod merge;
+pub mod node_record;
 pub mod read;
 pub mod records;
 pub mod sled_image;

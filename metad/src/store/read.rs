@@ -4,12 +4,14 @@ use super::codec::Record;
 use super::inode_record::{Inode, SlicePiece};
 use super::keys::{self, Key};
 use super::lock_record::{FileLocks, LockCount};
+use super::node_record::NodeRecord;
 use super::records::{
     Counters, Dentry, Repaired, Session, SessionDetails, SessionRef, Settings, SliceRefs, Slot, Stamp, Symlink, Usage,
     VolumeRef, Xattr,
 };
 use super::{KvRead, StoreError};
 use holdfast_proto::pb;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 fn record<R: Record>(view: &dyn KvRead, key: &Key) -> Result<Option<R>, StoreError> {
@@ -52,6 +54,25 @@ pub fn session_of_uuid(view: &dyn KvRead, uuid: &[u8]) -> Result<Option<u64>, St
 
 pub fn slot(view: &dyn KvRead, session: u64, slot: u32) -> Result<Option<Slot>, StoreError> {
     record(view, &keys::slot(session, slot))
+}
+
+pub fn node(view: &dyn KvRead, id: u64) -> Result<Option<NodeRecord>, StoreError> {
+    record(view, &keys::node(id))
+}
+
+/// All members of the cluster, by id. None before they are recorded.
+pub fn nodes(view: &dyn KvRead) -> Result<BTreeMap<u64, NodeRecord>, StoreError> {
+    let prefix = keys::nodes();
+    let mut found = BTreeMap::new();
+    scan(view, &prefix, &prefix.end(), |key, value| {
+        found.insert(keys::tail_u64(key, keys::HEAD_BYTES)?, NodeRecord::decode(value)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
+}
+
+pub fn is_founding(view: &dyn KvRead) -> Result<bool, StoreError> {
+    Ok(view.get(&keys::founding())?.is_some())
 }
 
 pub fn inode(view: &dyn KvRead, volume: u32, ino: u64) -> Result<Option<Inode>, StoreError> {

@@ -19,6 +19,7 @@
 //! DELETED      slice len u32
 //! SLICE_REFS   pieces u64, 2 and up
 //! REPAIRED     log index u64
+//! NODE         see node_record; FOUNDING: nothing
 //! LOCK         see lock_record; SESSION_LOCK 00: count u64; 01 and 02: nothing
 //! ```
 

@@ -179,16 +179,18 @@ impl Cluster {
         Admin(AdminClient::new(connect(self.addr(id)).await))
     }
 
-    /// The node that leads, once a majority agrees.
+    /// The node that leads, once all that run are ready and a majority agrees.
     pub async fn leader(&self) -> u64 {
         let start = Instant::now();
         loop {
-            let mut said = Vec::new();
+            let (mut said, mut ready) = (Vec::new(), true);
             for id in self.running() {
-                said.push(self.admin(id).await.status().await.leader);
+                let status = self.admin(id).await.status().await;
+                said.push(status.leader);
+                ready &= status.ready;
             }
             let agreed = said.iter().filter(|leader| **leader == said[0]).count();
-            if said[0] != 0 && agreed * 2 > self.nodes.len() && self.running().any(|id| id == said[0]) {
+            if ready && said[0] != 0 && agreed * 2 > self.nodes.len() && self.running().any(|id| id == said[0]) {
                 return said[0];
             }
             let logs: Vec<String> = self.running().map(|id| self.log(id)).collect();

@@ -1,5 +1,7 @@
 //! One file an operation: `apply(txn, cx, op) -> reply`. All checks come before the first write. Called by apply/mod.rs only.
 
+pub mod add_node;
+pub mod admit_node;
 pub mod cancel_lock;
 pub mod close_session;
 pub mod commit_write;
@@ -10,7 +12,9 @@ pub mod drop_locks;
 pub mod expire_sessions;
 pub mod fallocate;
 pub mod format_volume;
+pub mod found;
 pub mod hold;
+pub mod join_node;
 pub mod link;
 pub mod mkdir;
 pub mod mknod;
@@ -18,6 +22,7 @@ pub mod open_session;
 pub mod purge_slices;
 pub mod reclaim;
 pub mod release;
+pub mod remove_node;
 pub mod remove_xattr;
 pub mod rename;
 pub mod repair;
