@@ -92,6 +92,13 @@ fn they_bound_the_log_and_bring_back_what_a_node_lost() {
         cut(checkpoint_files(&cluster, node).last().expect("is there"));
     });
     assert!(said.contains("a checkpoint is damaged") && said.contains("loaded the state from a checkpoint"), "{said}");
+
+    // So are both: what is left of the log leads nowhere, and the node begins anew.
+    let said = endure(&cluster, node, || {
+        fs::remove_dir_all(cluster.node(node).data_dir().join("image")).expect("removes");
+        checkpoint_files(&cluster, node).iter().for_each(|path| fs::remove_file(path).expect("removes"));
+    });
+    assert!(said.contains("the state is lost") && said.contains("joins again as new"), "{said}");
     assert_eq!(crowd::count(&meta, 1), 1_500);
 }
 
