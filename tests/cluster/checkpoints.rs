@@ -81,6 +81,12 @@ fn they_bound_the_log_and_bring_back_what_a_node_lost() {
         assert!(checkpoint_files(&cluster, id).len() <= 2);
     }
 
+    let said = cluster.holdfast(&["cluster", "checkpoint", &meta]).ok("cluster checkpoint").stdout;
+    assert!(
+        cluster.ids().into_iter().all(|id| said.contains(&format!("node {id}: checkpoint at log index"))),
+        "{said}"
+    );
+
     // The image is gone: the log does not reach back, the checkpoint does.
     let said =
         endure(&cluster, node, || fs::remove_dir_all(cluster.node(node).data_dir().join("image")).expect("removes"));

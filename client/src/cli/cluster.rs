@@ -1,7 +1,9 @@
 //! `holdfast cluster`: the metadata nodes as they see themselves, whether their states are sound, adding and removing them, and moving
 //! their leadership. Needs no volume.
 
-use super::{ClusterFlags, block_on, cluster_members, cluster_verify, print_json, print_line};
+use super::{
+    ClusterFlags, block_on, cluster_checkpoint, cluster_members, cluster_verify, print_json, print_line, size,
+};
 use crate::error::ClientError;
 use crate::meta::admin::{NodeView, cluster_status, leader_of, no_leader, transfer_leader};
 use clap::Subcommand;
@@ -21,8 +23,10 @@ pub struct Args {
 pub enum Command {
     /// One row a node; exits with 1 where no node leads
     Status(StatusArgs),
-    /// Check every node's whole state, and that all are equal; exits with 1 where one is not (what others call fsck)
+    /// Check every node's whole state, and that all are equal; exits with 1 where one is not
     Verify(cluster_verify::Args),
+    /// Have every node write its state to a checkpoint now, and let go of the log before
+    Checkpoint(cluster_checkpoint::Args),
     /// Make a node a member: it learns, then votes
     Add(cluster_members::AddArgs),
     /// Remove a member; refused where the others would be no quorum
@@ -55,6 +59,7 @@ pub fn run(args: Args) -> Result<ExitCode, ClientError> {
     match args.command {
         Command::Status(args) => status(&args),
         Command::Verify(args) => cluster_verify::run(&args),
+        Command::Checkpoint(args) => cluster_checkpoint::run(&args),
         Command::Add(args) => cluster_members::add(&args),
         Command::Remove(args) => cluster_members::remove(&args),
         Command::TransferLeader(args) => transfer(&args),
@@ -112,6 +117,11 @@ fn as_json(views: &[NodeView]) -> Value {
             "committed": node.committed,
             "applied": node.applied,
             "image": node.image,
+            "checkpoint": node.checkpoint,
+            "checkpoint_bytes": node.checkpoint_bytes,
+            "log_bytes": node.log_bytes,
+            "free_bytes": node.free_bytes,
+            "tight": node.tight,
             "lag": lag(node, leader),
             "sessions": node.sessions,
             "ready": node.ready,
@@ -140,7 +150,19 @@ fn as_table(views: &[NodeView]) -> String {
     let leader = leader_of(views);
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["ID", "ADDRESS", "MEMBER", "ROLE", "TERM", "LAST LOG", "APPLIED", "IMAGE", "LAG", "READY"]);
+    table.set_header([
+        "ID",
+        "ADDRESS",
+        "MEMBER",
+        "ROLE",
+        "TERM",
+        "LAST LOG",
+        "APPLIED",
+        "CHECKPOINT",
+        "LOG",
+        "LAG",
+        "READY",
+    ]);
     for view in views {
         let dash = || "-".to_owned();
         let row = match &view.status {
@@ -152,7 +174,8 @@ fn as_table(views: &[NodeView]) -> String {
                 node.term.to_string(),
                 node.last_log.to_string(),
                 node.applied.to_string(),
-                node.image.to_string(),
+                node.checkpoint.to_string(),
+                size::show(node.log_bytes),
                 lag(node, leader).map_or_else(dash, |lag| lag.to_string()),
                 if node.ready { "yes" } else { "no" }.to_owned(),
             ],
@@ -160,7 +183,19 @@ fn as_table(views: &[NodeView]) -> String {
                 let id = id_of(&view.addr, views);
                 let member = membership(id, leader).unwrap_or("-").to_owned();
                 let id = id.map_or_else(dash, |id| id.to_string());
-                [id, view.addr.clone(), member, error.clone(), dash(), dash(), dash(), dash(), dash(), "no".to_owned()]
+                [
+                    id,
+                    view.addr.clone(),
+                    member,
+                    error.clone(),
+                    dash(),
+                    dash(),
+                    dash(),
+                    dash(),
+                    dash(),
+                    dash(),
+                    "no".to_owned(),
+                ]
             }
         };
         table.add_row(row);

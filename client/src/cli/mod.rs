@@ -5,6 +5,7 @@ pub mod bench;
 pub mod bench_meta;
 mod bench_run;
 pub mod cluster;
+mod cluster_checkpoint;
 mod cluster_members;
 mod cluster_verify;
 pub mod config;
@@ -205,6 +206,7 @@ mod tests {
             "bench-meta",
             "cluster status",
             "cluster verify --timeout 9",
+            "cluster checkpoint --json",
             "fsck --deep --repair",
             "gc --delete",
             "cluster add 4=h:1",

@@ -12,6 +12,8 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+/// It writes its whole state, at 64 MiB/s at most.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(3_600);
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 const CHANGE_PAUSE: Duration = Duration::from_millis(200);
@@ -57,6 +59,19 @@ pub async fn cluster_status(config: &MetaConfig) -> Vec<NodeView> {
         to_ask.extend(new);
     }
     tidy(views)
+}
+
+/// Has the node at `addr` make a checkpoint.
+///
+/// # Errors
+/// Why it made none.
+pub async fn make_checkpoint(config: &MetaConfig, addr: &str) -> Result<pb::CheckpointReply, String> {
+    let asked = async {
+        let mut admin = connect(config, addr).await?;
+        let answer = admin.checkpoint(pb::CheckpointRequest {}).await.map_err(|status| refused(&status).to_string())?;
+        Ok(answer.into_inner())
+    };
+    tokio::time::timeout(CHECKPOINT_TIMEOUT, asked).await.unwrap_or_else(|_| Err("does not answer".to_owned()))
 }
 
 /// One row a node, by id; an unreachable address that is a second name of a member that answered is left out.
