@@ -183,8 +183,8 @@ pub async fn run(config: Config) -> Result<(), MetadError> {
         tasks.spawn(crate::rpc::admin_http::serve(admin, node.clone(), prometheus));
     }
     parts.start_background(&mut tasks);
-    tasks.spawn(room.watch());
-    tasks.spawn(checkpointer::run(node.clone(), config.checkpoint_log_bytes));
+    tasks.spawn(room.clone().watch());
+    tasks.spawn(checkpointer::run(node.clone(), room, config.checkpoint_log_bytes));
     parts.start_membership(&config, standing, peer_tls, fatal.clone(), &mut tasks);
     tracing::info!(id = config.id, listen = config.listen, "ready");
     notify(&[NotifyState::Ready]);

@@ -41,6 +41,7 @@ const OFFER_DEADLINE: Duration = Duration::from_secs(120);
 /// A snapshot must move at least one frame in this time, and be installed within that.
 const SNAPSHOT_FRAME_BYTES: usize = 1 << 20;
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(3_600);
+const SNAPSHOT_PAUSE: Duration = Duration::from_secs(1);
 const APPENDS_STAGED_MAX: usize = 32;
 const BACKOFF: Duration = Duration::from_millis(100);
 
@@ -110,6 +111,30 @@ impl PeerConnection {
         let offer = self.caller.request(RaftFrame { data: head });
         let answer = self.within(OFFER_DEADLINE, client.offer_snapshot(offer)).await?;
         convert::decode_offset(answer.data).map_err(network_error)
+    }
+
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let lost = |error: RpcError| StreamingError::Unreachable(Unreachable::from_string(error.to_string()));
+        let mut client = self.client().map_err(lost)?;
+        let data = convert::encode_snapshot_head(&vote, &snapshot.meta, snapshot.snapshot.bytes);
+        let from = self.offer_snapshot(data.clone()).await.map_err(lost)?;
+        tracing::info!(peer = self.target, bytes = snapshot.snapshot.bytes, from, "sends a checkpoint");
+        let (frames, body) = mpsc::channel(4);
+        let reader =
+            tokio::task::spawn_blocking(move || send_file(RaftFrame { data }, snapshot.snapshot, from, frames));
+        let answer = self.within(SNAPSHOT_DEADLINE, client.snapshot(self.caller.request(body))).await;
+        if let Ok(Err(error)) = reader.await {
+            tracing::warn!(peer = self.target, %error, "sending a checkpoint ended early");
+        }
+        let mut data = answer.map_err(lost)?.data;
+        match convert::get_vote(&mut data) {
+            Ok(vote) => Ok(SnapshotResponse::new(vote)),
+            Err(error) => Err(StreamingError::Network(NetworkError::new(&AnyError::error(error.to_string())))),
+        }
     }
 
     async fn ask_vote(
@@ -212,26 +237,15 @@ impl NetSnapshot<TypeConfig> for PeerConnection {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let lost = |message: String| StreamingError::Unreachable(Unreachable::from_string(message));
-        let mut client = self.client().map_err(|error| lost(error.to_string()))?;
-        let data = convert::encode_snapshot_head(&vote, &snapshot.meta, snapshot.snapshot.bytes);
-        let from = self.offer_snapshot(data.clone()).await.map_err(|error| lost(error.to_string()))?;
-        tracing::info!(peer = self.target, bytes = snapshot.snapshot.bytes, from, "sends a checkpoint");
-        let (frames, body) = mpsc::channel(4);
-        let reader =
-            tokio::task::spawn_blocking(move || send_file(RaftFrame { data }, snapshot.snapshot, from, frames));
-        let answer = tokio::select! {
-            answer = self.within(SNAPSHOT_DEADLINE, client.snapshot(self.caller.request(body))) => answer,
+        let sent = tokio::select! {
+            sent = self.send_snapshot(vote, snapshot) => sent,
             closed = cancel => return Err(StreamingError::Closed(closed)),
         };
-        if let Ok(Err(error)) = reader.await {
-            tracing::warn!(peer = self.target, %error, "sending a snapshot ended early");
+        if sent.is_err() {
+            // The peer reads all that it has before it says where to go on: not at once again.
+            tokio::time::sleep(SNAPSHOT_PAUSE).await;
         }
-        let mut data = answer.map_err(|error| lost(error.to_string()))?.data;
-        match convert::get_vote(&mut data) {
-            Ok(vote) => Ok(SnapshotResponse::new(vote)),
-            Err(error) => Err(StreamingError::Network(NetworkError::new(&AnyError::error(error.to_string())))),
-        }
+        sent
     }
 }
 

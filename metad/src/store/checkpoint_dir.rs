@@ -178,17 +178,26 @@ impl CheckpointDir {
     /// Writes, verifies what has reached the disk, and only then gives it its name.
     fn write(&self, head: &Head, pairs: impl Iterator<Item = io::Result<Pair>>) -> io::Result<()> {
         let part = self.dir.join(format!("{:020}.part", head.index));
+        let written = self.write_part(&part, head, pairs);
+        if written.is_err() {
+            // It may be what has filled the disk. What cannot be removed now goes at the next start.
+            drop(fs::remove_file(&part));
+        }
+        written
+    }
+
+    fn write_part(&self, part: &Path, head: &Head, pairs: impl Iterator<Item = io::Result<Pair>>) -> io::Result<()> {
         let started = Instant::now();
         let pace = |bytes: u64| {
             let due = Duration::from_secs_f64(bytes as f64 / WRITE_BYTES_A_SECOND as f64);
             std::thread::sleep(due.saturating_sub(started.elapsed()));
         };
-        checkpoint::write(&part, head, pairs, pace)?;
-        let found = checkpoint::verify(&File::open(&part)?).map_err(io::Error::other)?;
+        checkpoint::write(part, head, pairs, pace)?;
+        let found = checkpoint::verify(&File::open(part)?).map_err(io::Error::other)?;
         if found != *head {
             return Err(io::Error::other("the checkpoint that was written is another one"));
         }
-        self.adopt(&part, head.index)
+        self.adopt(part, head.index)
     }
 
     /// Takes a whole, verified and synced file as the checkpoint of `index`.
