@@ -20,6 +20,19 @@ fn follower(cluster: &Cluster) -> u64 {
     cluster.ids().into_iter().find(|id| *id != leader).expect("three nodes")
 }
 
+/// Starts these nodes again, and waits until they are as new as the others.
+fn come_back(cluster: &Cluster, ids: &[u64]) {
+    ids.iter().for_each(|&id| cluster.start_node(id));
+    cluster.wait_ready();
+    cluster.wait_caught_up();
+}
+
+fn nothing_is_lost(load: Load, mount: &Mount) {
+    let evidence = load.stop();
+    evidence.no_errors();
+    evidence.verify(&mount.dir);
+}
+
 #[test]
 fn with_a_nearly_full_disk_files_can_still_be_removed_and_nothing_else_can_be_made() {
     let _turn = one_at_a_time();
@@ -61,12 +74,8 @@ fn a_node_whose_disk_is_full_stops_and_says_so_and_comes_back_when_there_is_room
     assert!(log.contains("No space left on device") && log.contains("stops"), "{log}");
     load.wait_progress(40);
     cluster.node(victim).disk().empty();
-    cluster.start_node(victim);
-    cluster.wait_ready();
-    cluster.wait_caught_up();
-    let evidence = load.stop();
-    evidence.no_errors();
-    evidence.verify(&mount.dir);
+    come_back(&cluster, &[victim]);
+    nothing_is_lost(load, &mount);
 }
 
 #[test]
@@ -84,18 +93,14 @@ fn a_failing_fsync_stops_the_leader_and_nothing_acknowledged_is_lost() {
     let log = cluster.node(victim).log();
     assert!(log.contains("Input/output error") && log.contains("this node stops"), "{log}");
     load.wait_progress(40);
-    cluster.start_node(victim);
-    cluster.wait_ready();
-    cluster.wait_caught_up();
-    let evidence = load.stop();
-    evidence.no_errors();
-    evidence.verify(&mount.dir);
+    come_back(&cluster, &[victim]);
+    nothing_is_lost(load, &mount);
 }
 
 #[test]
 fn power_loss_of_one_node_and_of_all_at_once_loses_nothing_acknowledged() {
     let _turn = one_at_a_time();
-    let cluster = Cluster::start_as(Shape { disk_mib: Some(160), ..with_disks(16) });
+    let cluster = Cluster::start_as(with_disks(16));
     let meta = cluster.format("v");
     let mount = Mount::start(&meta);
     let load = Load::start(&mount.dir, 2);
@@ -106,13 +111,9 @@ fn power_loss_of_one_node_and_of_all_at_once_loses_nothing_acknowledged() {
             cluster.kill(id);
             cluster.node(id).disk().power_on();
         }
-        victims.iter().for_each(|&id| cluster.start_node(id));
-        cluster.wait_ready();
-        cluster.wait_caught_up();
+        come_back(&cluster, &victims);
         cluster.verify();
     }
     load.wait_progress(40);
-    let evidence = load.stop();
-    evidence.no_errors();
-    evidence.verify(&mount.dir);
+    nothing_is_lost(load, &mount);
 }

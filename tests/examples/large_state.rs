@@ -5,7 +5,6 @@
 //!
 //! Three nodes on this machine that sync their logs. Prints one line a measurement.
 
-use futures::FutureExt;
 use holdfast::config::MetaConfig;
 use holdfast::meta::url::MetaUrl;
 use holdfast::meta::{MetaApi, MetaClient};
@@ -39,7 +38,7 @@ impl Probe {
                     client.mutate(&pb::Creds::default(), op).await.expect("goes on");
                     took.push(since.elapsed());
                 }
-                client.close_session().now_or_never();
+                client.close_session().await.expect("closes");
                 took
             })
         });

@@ -3,6 +3,7 @@
 
 use crate::process::{self, Leftover};
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -72,7 +73,6 @@ impl Disk {
         // What does not fit any more is what was asked for.
         let _ = nix::fcntl::fallocate(&ballast, nix::fcntl::FallocateFlags::empty(), 0, len as i64);
         if left == 0 {
-            use std::io::Write;
             while (&ballast).write(&[0; 4096]).is_ok() {}
         }
     }

@@ -5,8 +5,8 @@
 //! about as cheap for a follower as the checkpoint would be. The log goes up to the last but one: the last may turn out to be damaged.
 
 use super::log_store::LogStore;
-use super::node::RaftNode;
-use super::state_machine::{FreshCheckpoint, checkpoint_head};
+use super::node::{RaftNode, set_nice};
+use super::state_machine::{FreshCheckpoint, NodeStore, checkpoint_head};
 use crate::error::MetadError;
 use crate::store::StoreError;
 use crate::store::checkpoint_dir::Stored;
@@ -79,7 +79,7 @@ impl RaftNode {
         let stopped = |error: openraft::errors::Fatal<_>| MetadError::Raft(error.to_string());
         self.raft.trigger().snapshot().await.map_err(stopped)?;
         self.wait_adopted(index).await?;
-        let stored = self.stored_checkpoints()?;
+        let stored = self.store.checkpoints().stored().map_err(unreadable(&self.store))?;
         if let [.., older, _] = &stored[..] {
             self.raft.trigger().purge_log(older.index).await.map_err(stopped)?;
         }
@@ -87,18 +87,12 @@ impl RaftNode {
         Ok(Made { index, bytes, took: began.elapsed() })
     }
 
-    fn stored_checkpoints(&self) -> Result<Vec<Stored>, MetadError> {
-        let dir = self.store.checkpoints();
-        dir.stored().map_err(|source| MetadError::OpenState { path: dir.path().to_owned(), source })
-    }
-
     /// On a thread of its own, of low priority.
     async fn write_checkpoint(&self) -> Result<u64, MetadError> {
         let (done, made) = oneshot::channel();
         let store = self.store.clone();
         let body = move || {
-            // SAFETY: changes the scheduling of the calling thread only; 0 names it. It may always lower itself.
-            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, CHECKPOINT_NICE) };
+            set_nice(CHECKPOINT_NICE);
             // Whoever asked may have gone.
             drop(done.send(store.checkpoint(checkpoint_head)));
         };
@@ -109,7 +103,7 @@ impl RaftNode {
             if !is_full(&source) {
                 self.fatal.raise(format!("make a checkpoint: {source}"));
             }
-            MetadError::OpenState { path: self.store.checkpoints().path().to_owned(), source }
+            unreadable(&self.store)(source)
         })
     }
 
@@ -125,6 +119,12 @@ impl RaftNode {
         let late = |_| MetadError::Raft(format!("the checkpoint at {index} was not taken up"));
         tokio::time::timeout(ADOPT_DEADLINE, adopted).await.map_err(late)?
     }
+}
+
+/// Makes a failure of the checkpoints' disk one of the node.
+pub(super) fn unreadable(store: &NodeStore) -> impl Fn(StoreError) -> MetadError + use<> {
+    let path = store.checkpoints().path().to_owned();
+    move |source| MetadError::OpenState { path: path.clone(), source }
 }
 
 /// Whether there is no room left; that passes.

@@ -2,7 +2,7 @@
 //! see no openraft type but those of raft/types.
 
 use super::channel::Caller;
-use super::checkpointing::Checkpointing;
+use super::checkpointing::{Checkpointing, unreadable};
 use super::log_store::{LogStore, LogStoreError, LogStoreOptions};
 use super::network::PeerNetwork;
 use super::state_machine::{FreshCheckpoint, NodeStore, StateMachine};
@@ -168,15 +168,13 @@ fn raft_config(timing: &Timing) -> Result<Config, MetadError> {
 }
 
 fn has_state(store: &NodeStore) -> Result<bool, MetadError> {
-    let unreadable = |source| MetadError::OpenState { path: store.checkpoints().path().to_owned(), source };
-    Ok(store.image_index() > 0 || !store.checkpoints().stored().map_err(unreadable)?.is_empty())
+    Ok(store.image_index() > 0 || !store.checkpoints().stored().map_err(unreadable(store))?.is_empty())
 }
 
 /// An image that was lost, or is older than the log reaches back, is built anew from a checkpoint before Raft begins.
 fn recover_state(store: &NodeStore, log: &LogStore) -> Result<(), MetadError> {
-    let unreadable = |source| MetadError::OpenState { path: store.checkpoints().path().to_owned(), source };
     let purged = log.purged_index();
-    if store.recover(purged).map_err(unreadable)? { Ok(()) } else { Err(MetadError::StateLost { purged }) }
+    if store.recover(purged).map_err(unreadable(store))? { Ok(()) } else { Err(MetadError::StateLost { purged }) }
 }
 
 async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode, LogStore), MetadError> {
@@ -243,11 +241,15 @@ pub async fn start(options: RaftOptions, store: Arc<NodeStore>) -> Result<RaftTh
 /// Asks the kernel to run this thread, and the WAL's worker that it will start, before others of a loaded machine: a heartbeat
 /// that comes too late costs an election.
 fn raise_priority() {
-    // SAFETY: changes the scheduling of the calling thread only; 0 names it.
-    let raised = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, RAFT_NICE) } == 0;
-    if !raised {
+    if !set_nice(RAFT_NICE) {
         tracing::debug!("not permitted to raise the raft thread's priority");
     }
+}
+
+/// How the calling thread ranks among others. Lowering it is always permitted. False: it was not.
+pub(super) fn set_nice(nice: libc::c_int) -> bool {
+    // SAFETY: changes the scheduling of the calling thread only; 0 names it.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) == 0 }
 }
 
 type Ready = oneshot::Sender<Result<(Arc<RaftNode>, tokio::runtime::Handle), MetadError>>;

@@ -126,11 +126,8 @@ impl CheckpointDir {
             return Ok(false);
         }
         let Some(chain) = self.chain(base_index, head.index)? else { return Ok(false) };
-        let sources = match open_sources(base.as_ref(), &chain) {
-            Ok(sources) => sources,
-            Err(error) => return self.give_up_base(base, error).map(|()| false),
-        };
-        match Merge::new(sources).and_then(|pairs| self.write(head, pairs)) {
+        let merged = open_sources(base.as_ref(), &chain).and_then(Merge::new);
+        match merged.and_then(|pairs| self.write(head, pairs)) {
             Ok(()) => Ok(true),
             Err(error) => self.give_up_base(base, error).map(|()| false),
         }
