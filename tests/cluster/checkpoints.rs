@@ -51,9 +51,7 @@ fn endure(cluster: &Cluster, id: u64, meanwhile: impl FnOnce()) -> String {
     cluster.kill(id);
     let before = cluster.node(id).log().len();
     meanwhile();
-    cluster.start_node(id);
-    cluster.wait_ready();
-    cluster.wait_caught_up();
+    cluster.bring_back(&[id]);
     cluster.verify();
     cluster.node(id).log()[before..].to_owned()
 }

@@ -92,9 +92,7 @@ fn copies_survive_leader_kills_and_leave_nothing_behind() {
         let leader = cluster.leader();
         cluster.kill(leader);
         progress(10);
-        cluster.start_node(leader);
-        cluster.wait_ready();
-        cluster.wait_caught_up();
+        cluster.bring_back(&[leader]);
     }
     stop.store(true, Ordering::Relaxed);
     let rounds = worker.join().expect("no copy failed");

@@ -20,13 +20,6 @@ fn follower(cluster: &Cluster) -> u64 {
     cluster.ids().into_iter().find(|id| *id != leader).expect("three nodes")
 }
 
-/// Starts these nodes again, and waits until they are as new as the others.
-fn come_back(cluster: &Cluster, ids: &[u64]) {
-    ids.iter().for_each(|&id| cluster.start_node(id));
-    cluster.wait_ready();
-    cluster.wait_caught_up();
-}
-
 fn nothing_is_lost(load: Load, mount: &Mount) {
     let evidence = load.stop();
     evidence.no_errors();
@@ -74,7 +67,7 @@ fn a_node_whose_disk_is_full_stops_and_says_so_and_comes_back_when_there_is_room
     assert!(log.contains("No space left on device") && log.contains("stops"), "{log}");
     load.wait_progress(40);
     cluster.node(victim).disk().empty();
-    come_back(&cluster, &[victim]);
+    cluster.bring_back(&[victim]);
     nothing_is_lost(load, &mount);
 }
 
@@ -93,7 +86,7 @@ fn a_failing_fsync_stops_the_leader_and_nothing_acknowledged_is_lost() {
     let log = cluster.node(victim).log();
     assert!(log.contains("Input/output error") && log.contains("this node stops"), "{log}");
     load.wait_progress(40);
-    come_back(&cluster, &[victim]);
+    cluster.bring_back(&[victim]);
     nothing_is_lost(load, &mount);
 }
 
@@ -111,7 +104,7 @@ fn power_loss_of_one_node_and_of_all_at_once_loses_nothing_acknowledged() {
             cluster.kill(id);
             cluster.node(id).disk().power_on();
         }
-        come_back(&cluster, &victims);
+        cluster.bring_back(&victims);
         cluster.verify();
     }
     load.wait_progress(40);

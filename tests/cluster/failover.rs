@@ -169,9 +169,7 @@ fn a_rolling_restart_of_all_nodes_is_no_error_to_anybody() {
         let since = Instant::now();
         for id in scene.cluster.ids() {
             assert_eq!(scene.cluster.terminate(id), Some(0));
-            scene.cluster.start_node(id);
-            scene.cluster.wait_ready();
-            scene.cluster.wait_caught_up();
+            scene.cluster.bring_back(&[id]);
         }
         load.wait_progress(20);
         pauses.push(load.longest_pause(since));

@@ -34,9 +34,7 @@ fn each_node_in_turn_loses_its_disk_and_comes_back_under_load() {
         cluster.kill(id);
         cluster.wipe(id);
         load.wait_progress(20);
-        cluster.start_node(id);
-        cluster.wait_ready();
-        cluster.wait_caught_up();
+        cluster.bring_back(&[id]);
         load.wait_progress(20);
         assert_eq!(cluster.status(id).expect("status").cluster, founded, "node {id}");
     }
@@ -78,9 +76,7 @@ fn a_log_or_an_identity_that_is_gone_while_the_rest_is_there_counts_as_lost() {
     for (lost, said) in [("wal", "joins again as new"), ("IDENTITY", "a log without an identity")] {
         cluster.terminate(victim);
         std::fs::rename(data.join(lost), data.with_extension(lost)).unwrap();
-        cluster.start_node(victim);
-        cluster.wait_ready();
-        cluster.wait_caught_up();
+        cluster.bring_back(&[victim]);
         let log = cluster.node(victim).log();
         assert!(log.contains(said), "{said}: {log}");
     }

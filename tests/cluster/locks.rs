@@ -38,9 +38,7 @@ fn a_killed_leader_takes_no_lock_along_and_waiters_are_served_by_the_next() {
         assert!(of_file.try_recv().is_err() && of_bytes.try_recv().is_err(), "round {round}");
         assert_eq!((holder.flock(LOCK_UN), holder.set(F_UNLCK, (0, 0))), (Ok(()), Ok(())));
         assert_eq!((of_file.recv().unwrap(), of_bytes.recv().unwrap()), (Ok(()), Ok(())), "round {round}");
-        cluster.start_node(leader);
-        cluster.wait_ready();
-        cluster.wait_caught_up();
+        cluster.bring_back(&[leader]);
     }
 }
 

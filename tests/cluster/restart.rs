@@ -52,9 +52,7 @@ fn a_node_that_was_away_catches_up_and_can_lead() {
     let away = leader % 3 + 1;
     cluster.kill(away);
     fill(&mount.dir, "while-away");
-    cluster.start_node(away);
-    cluster.wait_ready();
-    cluster.wait_caught_up();
+    cluster.bring_back(&[away]);
     cluster.holdfast(&["cluster", "transfer-leader", &meta, "--to", &away.to_string()]).ok("transfer-leader");
     process::wait_for("the returned node to lead", || cluster.leader_now().filter(|&id| id == away));
     assert_eq!(contents(&mount.dir).len(), 60);

@@ -332,6 +332,13 @@ impl Cluster {
         }
     }
 
+    /// Starts these nodes again, and waits until they are as new as the others.
+    pub fn bring_back(&self, ids: &[u64]) {
+        ids.iter().for_each(|&id| self.start_node(id));
+        self.wait_ready();
+        self.wait_caught_up();
+    }
+
     /// Verifies the state of every running node; they must be equal as far as a majority runs. Panics with what is wrong.
     pub fn verify(&self) -> Vec<pb::VerifyReply> {
         self.try_verify().unwrap_or_else(|wrong| panic!("{wrong}"))
