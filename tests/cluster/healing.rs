@@ -43,27 +43,40 @@ fn each_node_in_turn_loses_its_disk_and_comes_back_under_load() {
     verify(&cluster, &meta, &mount, load);
 }
 
-#[test]
-fn a_node_whose_log_is_damaged_in_the_middle_says_so_and_rejoins_as_new() {
-    let _turn = one_at_a_time();
+/// A follower's log is damaged while it is down: it says this, and joins as new.
+fn damages_a_log(damage: fn(&Path), says: &str) {
     let cluster = Cluster::start();
     let meta = cluster.format("damage");
     let mount = Mount::start(&meta);
     let load = Load::start(&mount.dir, 3);
     load.wait_progress(80);
     let victim = cluster.leader() % 3 + 1;
+    let wal = cluster.node(victim).data_dir().join("wal");
+    wait_marked(&wal);
     cluster.kill(victim);
-    flip_in_the_middle(&largest_file(&cluster.node(victim).data_dir().join("wal")));
+    damage(&largest_file(&wal));
     cluster.start_node(victim);
     cluster.wait_ready();
     load.wait_progress(20);
     let log = cluster.node(victim).log();
-    assert!(log.lines().any(|line| line.contains("ERROR") && line.contains("is damaged")), "{log}");
+    assert!(log.lines().any(|line| line.contains("ERROR") && line.contains(says)), "{log}");
     assert!(cluster.node(victim).data_dir().join("damaged-1/wal").is_dir(), "the damaged log is kept");
     // It is as good as any other.
     cluster.wait_caught_up();
     cluster.holdfast(&["cluster", "transfer-leader", &meta, "--to", &victim.to_string()]).ok("transfer-leader");
     verify(&cluster, &meta, &mount, load);
+}
+
+#[test]
+fn a_node_whose_log_is_damaged_in_the_middle_says_so_and_rejoins_as_new() {
+    let _turn = one_at_a_time();
+    damages_a_log(flip_in_the_middle, "is damaged");
+}
+
+#[test]
+fn a_node_whose_log_lost_its_durable_end_says_so_and_rejoins_as_new() {
+    let _turn = one_at_a_time();
+    damages_a_log(cut_in_the_middle, "the end of the raft log");
 }
 
 #[test]
@@ -115,10 +128,29 @@ fn largest_file(dir: &Path) -> PathBuf {
     files_below(dir).into_iter().max_by_key(size).expect("the log has a file")
 }
 
+/// Waits until the node has noted that all its log so far is durable: the mark was written twice.
+fn wait_marked(wal: &Path) {
+    let mark = || std::fs::read(wal.join("MARK")).unwrap_or_default();
+    for _ in 0..2 {
+        let before = mark();
+        process::wait_for("the mark to move", || (mark() != before).then_some(()));
+    }
+}
+
+/// Its middle, by what was written: a preallocated tail is zeros.
+fn middle_of(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|&byte| byte != 0).expect("a file with content") / 2
+}
+
 fn flip_in_the_middle(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();
-    // A preallocated tail is zeros: aim at what was written.
-    let end = bytes.iter().rposition(|&byte| byte != 0).expect("a file with content");
-    bytes[end / 2] ^= 0x40;
+    let middle = middle_of(&bytes);
+    bytes[middle] ^= 0x40;
     std::fs::write(path, bytes).unwrap();
+}
+
+/// As a filesystem may that lost the file's newest size.
+fn cut_in_the_middle(path: &Path) {
+    let bytes = std::fs::read(path).unwrap();
+    std::fs::write(path, &bytes[..middle_of(&bytes)]).unwrap();
 }

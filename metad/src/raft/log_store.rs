@@ -4,9 +4,10 @@
 //! After a write or flush has failed nobody knows what is on disk: the store is poisoned, every later call fails, Raft stops and
 //! with it the process.
 
+use super::log_mark::{LogMark, Reach};
 use super::tail_ring::TailRing;
 use super::types::{Entry, LogId, TypeConfig, Vote};
-use super::wal_types::{WalTypes, WalVote, entry_from_wal, entry_to_wal};
+use super::wal_types::{WalLogId, WalTypes, WalVote, entry_from_wal, entry_to_wal};
 use crate::error::Fatal;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -47,12 +48,14 @@ pub enum LogStoreError {
     },
     #[error("the raft log {path} is gone, but there is a state of index {applied}")]
     Lost { path: PathBuf, applied: u64 },
+    #[error("the end of the raft log {path} is gone: it reaches {found}, and once reached {marked} on stable storage")]
+    CutOff { path: PathBuf, found: Reach, marked: Reach },
 }
 
 impl LogStoreError {
     /// Whether what this node acknowledged or voted may be gone.
     pub fn is_loss(&self) -> bool {
-        matches!(self, LogStoreError::Damaged { .. } | LogStoreError::Lost { .. })
+        !matches!(self, LogStoreError::Open { .. })
     }
 
     fn opening(path: &Path, source: io::Error) -> LogStoreError {
@@ -103,9 +106,15 @@ struct State {
     /// Appended after the flush in flight began: the next flush is theirs.
     waiting: Vec<Waiter>,
     poisoned: Option<String>,
+    /// How far the WAL is known to reach on stable storage.
+    durable: Reach,
+    /// How often entries were cut off its end: a flush that began before says nothing of what is there after.
+    cuts_count: u64,
 }
 
 struct Inner {
+    /// Locked before `state`, by whoever writes it.
+    mark: Mutex<LogMark>,
     state: Mutex<State>,
     sync: bool,
     /// Bytes of log there were at start, and all that were appended since.
@@ -117,6 +126,9 @@ pub struct FlushCallback {
     waiters: Vec<Waiter>,
     inner: Option<Arc<Inner>>,
     started: Instant,
+    /// What is durable when it has succeeded, unless there were more cuts since.
+    covers: Reach,
+    cuts_count: u64,
 }
 
 impl Drop for FlushCallback {
@@ -140,6 +152,9 @@ impl raft_log::Callback for FlushCallback {
             waiter.complete(copy_result(&result));
         }
         let mut state = inner.state.lock();
+        if result.is_ok() && inner.sync && self.cuts_count == state.cuts_count {
+            state.durable = self.covers;
+        }
         let waiting = std::mem::take(&mut state.waiting);
         state.flushing = false;
         if !waiting.is_empty() {
@@ -182,6 +197,10 @@ impl State {
         result
     }
 
+    fn reach(&self) -> Reach {
+        reach_of(&self.log)
+    }
+
     fn next_index(&self) -> u64 {
         self.log.log_state().last().map_or(0, |id| id.index + 1)
     }
@@ -220,12 +239,19 @@ impl Inner {
             return;
         }
         state.flushing = true;
-        let callback = FlushCallback { waiters, inner: Some(self.clone()), started: Instant::now() };
+        let (covers, cuts_count) = (state.reach(), state.cuts_count);
+        let callback =
+            FlushCallback { waiters, inner: Some(self.clone()), started: Instant::now(), covers, cuts_count };
         // On an error the callback is dropped with its waiters: Raft learns it from the poisoned store's next call.
         if let Err(error) = state.log.flush(self.sync, Some(callback)) {
             state.poison("start flush of raft log", &error);
         }
     }
+}
+
+fn reach_of(log: &RaftLog) -> Reach {
+    let state = log.log_state();
+    Reach { last: state.last().copied(), vote_term: state.vote().map(|vote| vote.term) }
 }
 
 fn copy_error(error: &io::Error) -> io::Error {
@@ -254,10 +280,34 @@ impl LogStore {
         config.log_cache_max_items = Some(CACHE_ITEMS_MAX);
         config.log_cache_capacity = Some(CACHE_BYTES_MAX);
         let log = RaftLog::open(Arc::new(config)).map_err(fail)?;
+        let mark = LogMark::open(dir).map_err(|source| LogStoreError::Open { path: dir.to_owned(), source })?;
+        let (found, marked) = (reach_of(&log), mark.written.unwrap_or_default());
+        if !marked.is_within(&found) {
+            return Err(LogStoreError::CutOff { path: dir.to_owned(), found, marked });
+        }
         let grown_bytes = AtomicU64::new(log.on_disk_size());
-        let state =
-            State { fatal, log, ring: TailRing::default(), flushing: false, waiting: Vec::new(), poisoned: None };
-        Ok(LogStore(Arc::new(Inner { state: Mutex::new(state), sync: options.sync, grown_bytes })))
+        let state = State {
+            fatal,
+            log,
+            ring: TailRing::default(),
+            flushing: false,
+            waiting: Vec::new(),
+            poisoned: None,
+            durable: marked,
+            cuts_count: 0,
+        };
+        let (mark, state) = (Mutex::new(mark), Mutex::new(state));
+        Ok(LogStore(Arc::new(Inner { mark, state, sync: options.sync, grown_bytes })))
+    }
+
+    /// Notes beside the log how far it is durable, if that has changed. Waits for the disk.
+    ///
+    /// # Errors
+    /// The disk failed: the store is poisoned.
+    pub fn write_mark(&self) -> io::Result<()> {
+        let mut mark = self.0.mark.lock();
+        let durable = self.state().durable;
+        mark.write_if_new(durable).inspect_err(|error| self.state().poison("write the mark of raft log", error))
     }
 
     /// Whether this node has ever voted, that is, whether others may rely on a lease that it granted.
@@ -387,9 +437,15 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
-        let from = last.map_or(0, |id| id.index + 1);
+        let from = last.as_ref().map_or(0, |id| id.index + 1);
+        let mut mark = self.0.mark.lock();
         let mut state = self.state();
         if from < state.next_index() {
+            // Before they go, the mark must not speak of them any more. Nothing may be flushed meanwhile: both locks are held.
+            let durable = Reach { last: state.durable.last.min(last.as_ref().map(WalLogId::from)), ..state.durable };
+            state.change("lower the mark of raft log", |_| mark.write_if_new(durable))?;
+            state.durable = durable;
+            state.cuts_count += 1;
             state.ring.truncate(from);
             state.change("truncate raft log", |log| log.truncate(from))?;
         }

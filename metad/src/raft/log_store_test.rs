@@ -109,3 +109,60 @@ async fn a_poisoned_log_refuses_every_change() {
     assert!(store.flush().await.is_err());
     assert!(store.purge(entry(1, 0, b"").log_id).await.is_err());
 }
+
+/// The WAL's files, oldest first.
+fn wal_files(dir: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(dir).expect("lists").flatten().map(|entry| entry.path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|ending| ending == "wal")).collect();
+    files.sort();
+    files
+}
+
+/// A log of entries 0 to 59, marked at 49, of whose file `cut` bytes were left beyond the mark (below 0: before it).
+async fn cut_log(cut: i64) -> (tempfile::TempDir, Result<LogStore, LogStoreError>) {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let mut store = open(dir.path());
+    store.blocking_append((0..50).map(|index| entry(1, index, b"body"))).await.expect("append");
+    store.write_mark().expect("marks");
+    let path = wal_files(dir.path()).pop().expect("a file");
+    let marked = path.metadata().expect("is there").len();
+    store.blocking_append((50..60).map(|index| entry(1, index, b"body"))).await.expect("append");
+    drop(store);
+    let file = std::fs::OpenOptions::new().write(true).open(&path).expect("opens");
+    file.set_len(marked.saturating_add_signed(cut)).expect("cuts");
+    loop {
+        match LogStore::open(dir.path(), LogStoreOptions::default(), Fatal::default()) {
+            // The WAL is locked until the last flush's callback has been dropped.
+            Err(LogStoreError::Open { .. }) => std::thread::sleep(Duration::from_millis(1)),
+            opened => break (dir, opened),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_whose_durable_end_was_cut_off_is_a_loss_and_a_torn_end_is_not() {
+    for cut in [0, 1, 7] {
+        let (_dir, opened) = cut_log(cut).await;
+        let last = opened.expect("nobody was promised more").last_log_id();
+        assert_eq!(last.map(|id| id.index), Some(49), "{cut} bytes beyond");
+    }
+    for cut in [-1, -40, -1000] {
+        let (_dir, opened) = cut_log(cut).await;
+        let error = opened.err().expect("its end is missing");
+        assert!(error.is_loss() && matches!(error, LogStoreError::CutOff { .. }), "{cut} bytes: {error}");
+    }
+}
+
+#[tokio::test]
+async fn entries_that_a_leader_replaced_are_not_missed() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let mut store = open(dir.path());
+    store.blocking_append((0..50).map(|index| entry(1, index, b"body"))).await.expect("append");
+    store.write_mark().expect("marks");
+    store.truncate_after(Some(entry(1, 9, b"").log_id)).await.expect("truncates");
+    store.flush().await.expect("flush");
+    drop(store);
+    let store = reopen(dir.path());
+    assert_eq!(store.last_log_id().map(|id| id.index), Some(9));
+    store.write_mark().expect("marks");
+}

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 use tonic::transport::ClientTlsConfig;
 
@@ -27,6 +28,8 @@ use tonic::transport::ClientTlsConfig;
 const LEASE_TRUST: f64 = 0.8;
 /// Beyond the largest election timeout, how long a restarted voter holds its vote back.
 const VOTE_DRIFT: Duration = Duration::from_millis(100);
+/// How often what is durable of the log is noted beside it.
+const MARK_INTERVAL: Duration = Duration::from_secs(1);
 const READ_INDEX_DEADLINE: Duration = Duration::from_secs(2);
 const RAFT_NICE: libc::c_int = -10;
 /// Silence after which a node is not ready: many heartbeats, so that no load makes a monitor flap.
@@ -272,12 +275,25 @@ async fn run(options: RaftOptions, store: Arc<NodeStore>, ready: Ready, mut stop
     tokio::select! {
         _ = stop => {}
         () = serve => {}
+        // A failure poisons the log, which ends the node.
+        _ = keep_mark(log.clone()) => {}
     }
     if let Err(error) = node.raft.shutdown().await {
         tracing::warn!(%error, "raft core did not stop in order");
     }
     if let Err(error) = log.flush().await {
         tracing::warn!(%error, "last flush of the raft log");
+    }
+}
+
+/// Notes how far the log is durable, until that fails.
+async fn keep_mark(log: LogStore) -> Result<(), JoinError> {
+    loop {
+        tokio::time::sleep(MARK_INTERVAL).await;
+        let log = log.clone();
+        if tokio::task::spawn_blocking(move || log.write_mark()).await?.is_err() {
+            return Ok(());
+        }
     }
 }
 
