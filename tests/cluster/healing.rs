@@ -130,7 +130,7 @@ fn largest_file(dir: &Path) -> PathBuf {
 
 /// Waits until the node has noted that all its log so far is durable: the mark was written twice.
 fn wait_marked(wal: &Path) {
-    let mark = || std::fs::read(wal.join("MARK")).unwrap_or_default();
+    let mark = || std::fs::read(wal.with_extension("mark")).unwrap_or_default();
     for _ in 0..2 {
         let before = mark();
         process::wait_for("the mark to move", || (mark() != before).then_some(()));

@@ -3,8 +3,9 @@
 //!   cargo build --release -p holdfast-metad -p holdfast-client --bins
 //!   HOLDFAST_BIN_DIR=$PWD/target/release cargo run -p holdfast-tests --example long_load -- 60
 //!
-//! Three nodes on this machine that sync their logs, and as much load as they take, for so many minutes: files made, changed, renamed and
-//! removed, so that the state stays small while the log grows. Prints a line a minute, and the result; the states are verified at the end.
+//! Three nodes on this machine that sync their logs, and as much load as they take, for so many minutes: files made, changed and removed, so
+//! that the state stays small while the log grows. A second number is a pause between the rounds of a worker, ms: for a machine whose
+//! processors something else is to keep busy. Prints a line a minute, and the result; the states are verified at the end.
 
 use futures::StreamExt;
 use holdfast::config::MetaConfig;
@@ -34,7 +35,18 @@ struct Seen {
     checkpoints: BTreeSet<u64>,
 }
 
-/// What one worker does in its round: five mutations of a file that is its own.
+/// Tells the cluster that none of the removed files are open here, as a mount does.
+async fn answer(client: &MetaClient) {
+    let Some(mut pushes) = client.take_pushes() else { return };
+    while let Some(push) = pushes.recv().await {
+        if let Some(pb::push::Event::Orphaned(asked)) = push.event {
+            let held = pb::HoldOp { through_index: asked.through_index, inos: Vec::new() };
+            client.mutate(&pb::Creds::default(), held).await.expect("answers");
+        }
+    }
+}
+
+/// What one worker does in its round: a file is made, changed, and an old one removed.
 async fn round(client: &MetaClient, worker: usize, round: u64) {
     let creds = pb::Creds::default();
     let name = |round: u64| format!("w{worker}-{round}").into_bytes();
@@ -47,7 +59,7 @@ async fn round(client: &MetaClient, worker: usize, round: u64) {
     }
 }
 
-fn load(meta: &str, stop: &AtomicBool, done: &AtomicU64) {
+fn load(meta: &str, pause: Duration, stop: &AtomicBool, done: &AtomicU64) {
     let url = MetaUrl::from_arg_or_env(Some(meta)).expect("META");
     admin::runtime().block_on(async {
         let client = MetaClient::connect(MetaConfig::new(&url, None)).await.expect("connects");
@@ -59,10 +71,15 @@ fn load(meta: &str, stop: &AtomicBool, done: &AtomicU64) {
                     break;
                 }
                 round(client, worker, number).await;
+                tokio::time::sleep(pause).await;
                 done.fetch_add(3, Ordering::Relaxed);
             }
         };
-        futures::stream::iter((0..IN_FLIGHT).map(work)).buffer_unordered(IN_FLIGHT).for_each(|()| async {}).await;
+        let all = futures::stream::iter((0..IN_FLIGHT).map(work)).buffer_unordered(IN_FLIGHT).for_each(|()| async {});
+        tokio::select! {
+            () = all => {}
+            () = answer(client) => {}
+        }
         client.close_session().await.expect("closes");
     });
 }
@@ -90,13 +107,14 @@ fn look(cluster: &Cluster, seen: &mut Seen) {
 }
 
 fn main() {
-    let minutes: u64 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(60);
+    let number = |at: usize| std::env::args().nth(at).and_then(|text| text.parse::<u64>().ok());
+    let (minutes, pause) = (number(1).unwrap_or(60), Duration::from_millis(number(2).unwrap_or(0)));
     let cluster = Cluster::start();
     let meta = cluster.format("v");
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let worker = {
         let (stop, done) = (stop.clone(), done.clone());
-        std::thread::spawn(move || load(&meta, &stop, &done))
+        std::thread::spawn(move || load(&meta, pause, &stop, &done))
     };
     let (start, mut seen, mut said) = (Instant::now(), Seen::default(), 0);
     look(&cluster, &mut seen);

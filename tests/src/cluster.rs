@@ -28,6 +28,8 @@ pub struct Shape {
     pub disk_mib: Option<u64>,
     /// Each node is in a network namespace of its own (needs root).
     pub partitions: bool,
+    /// And so are so many clients.
+    pub clients: u64,
     /// The states are not verified when the cluster goes: it is damaged on purpose, or admits the harness nowhere.
     pub unverified: bool,
 }
@@ -42,6 +44,7 @@ impl Default for Shape {
             env: Vec::new(),
             disk_mib: None,
             partitions: false,
+            clients: 0,
             unverified: false,
         }
     }
@@ -111,7 +114,7 @@ impl Cluster {
     /// Directories and ports only; no process yet.
     pub fn prepare(shape: Shape) -> Cluster {
         let dir = process::scratch_dir("cluster");
-        let net = shape.partitions.then(|| Net::new(shape.node_count));
+        let net = shape.partitions.then(|| Net::new(shape.node_count, shape.clients));
         let nodes = (1..=shape.node_count).map(|id| {
             let node_dir = dir.join(format!("metad-{id}"));
             std::fs::create_dir_all(&node_dir).expect("node directory");

@@ -4,6 +4,7 @@ use crate::process::{self, Ended, Leftover};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// A mounted volume; unmounted when dropped.
@@ -20,21 +21,30 @@ impl Mount {
     }
 
     pub fn start_with(meta: &str, args: &[&str]) -> Mount {
+        Mount::start_as(meta, args, |command| command)
+    }
+
+    /// With the command run in some other way, such as in a network namespace.
+    pub fn start_as(meta: &str, args: &[&str], run: impl FnOnce(Command) -> Command) -> Mount {
         let dir = process::scratch_dir("mnt");
         let log = dir.with_extension("log");
         let mount = Mount { dir: dir.clone(), log };
         // Registered before, so that a mount that half succeeded is undone too; and after the directory, so that it goes first.
         process::register(Leftover::Mount(dir));
-        mount.try_again(meta, args).ok("holdfast mount");
+        process::run(run(mount.command(meta, args))).ok("holdfast mount");
         assert!(is_mounted(&mount.dir), "`holdfast mount -d` returned before {} was mounted", mount.dir.display());
         mount
     }
 
     /// Mounts on the same directory (again, after an unmount).
     pub fn try_again(&self, meta: &str, args: &[&str]) -> Ended {
+        process::run(self.command(meta, args))
+    }
+
+    fn command(&self, meta: &str, args: &[&str]) -> Command {
         let mut command = process::command("holdfast");
         command.arg("mount").arg(meta).arg(&self.dir).arg("-d").arg("--log").arg(&self.log).args(args);
-        process::run(command)
+        command
     }
 
     pub fn path(&self, relative: &str) -> PathBuf {

@@ -1,8 +1,9 @@
 //! When a checkpoint is made, and what of the log goes then. Called by background/checkpointer and admin_service.
 //!
-//! One is due when as much log has come since the last as that one took, and at least `log_bytes_min`. So all checkpoints together cost
-//! no more writing than the log itself, the log never takes more than a few times what the state does, and what is left of it is always
-//! about as cheap for a follower as the checkpoint would be. The log goes up to the last but one: the last may turn out to be damaged.
+//! One is due when as much log has come since the last as that one took, but at least `log_bytes_min` and at most a few times that. So
+//! checkpoints of a usual state cost no more writing than the log itself, and what is left of the log is about as cheap for a follower as
+//! the checkpoint would be; and however large the state is, a start reads no more log than it does for a small one. The log goes up to the
+//! last but one: the last may turn out to be damaged.
 
 use super::log_store::LogStore;
 use super::node::{RaftNode, set_nice};
@@ -18,6 +19,8 @@ use tokio::sync::{Mutex, oneshot};
 
 /// openraft takes a checkpoint that is there already.
 const ADOPT_DEADLINE: Duration = Duration::from_secs(60);
+/// Log that waits for a checkpoint at most, in times of `log_bytes_min`.
+const LOG_FACTOR: u64 = 4;
 /// Others come first.
 const CHECKPOINT_NICE: libc::c_int = 10;
 
@@ -62,7 +65,7 @@ impl RaftNode {
         let last_bytes = self.store.checkpoints().stored()?.last().map_or(0, |stored| stored.bytes);
         let grown = self.checkpoints.log.grown_bytes();
         let since = grown.saturating_sub(self.checkpoints.grown_at_last.load(Ordering::Relaxed));
-        Ok(since >= log_bytes_min.max(last_bytes))
+        Ok(since >= last_bytes.clamp(log_bytes_min, log_bytes_min * LOG_FACTOR))
     }
 
     /// Makes a checkpoint now, and lets the log go that nobody needs any more.

@@ -17,7 +17,6 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-const FILE: &str = "MARK";
 const MAGIC: &[u8; 8] = b"hfmark01";
 const RECORD_BYTES: usize = 44;
 
@@ -83,17 +82,18 @@ pub struct LogMark {
 }
 
 impl LogMark {
-    /// The mark in the WAL's directory. Directories from before there were marks have none.
+    /// The mark of the WAL in `wal_dir`, beside it. Directories from before there were marks have none.
     ///
     /// # Errors
     /// The file cannot be opened or read.
-    pub fn open(dir: &Path) -> io::Result<LogMark> {
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join(FILE))?;
+    pub fn open(wal_dir: &Path) -> io::Result<LogMark> {
+        let path = wal_dir.with_extension("mark");
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         let mut bytes = Vec::new();
         file.by_ref().take(RECORD_BYTES as u64).read_to_end(&mut bytes)?;
         let written = Reach::decode(&bytes);
         if written.is_none() && !bytes.is_empty() {
-            tracing::warn!(dir = %dir.display(), "the mark of what the raft log must hold cannot be read: it is made anew");
+            tracing::warn!(path = %path.display(), "the mark of what the raft log must hold cannot be read: it is made anew");
         }
         Ok(LogMark { file, written })
     }
@@ -124,9 +124,10 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again_and_damage_says_nothing() {
         let dir = tempfile::tempdir().expect("temp dir");
-        assert_eq!(LogMark::open(dir.path()).expect("opens").written, None);
-        LogMark::open(dir.path()).expect("opens").write_if_new(reach(3, 7, 4)).expect("writes");
-        assert_eq!(LogMark::open(dir.path()).expect("opens").written, Some(reach(3, 7, 4)));
+        let wal = dir.path().join("wal");
+        assert_eq!(LogMark::open(&wal).expect("opens").written, None);
+        LogMark::open(&wal).expect("opens").write_if_new(reach(3, 7, 4)).expect("writes");
+        assert_eq!(LogMark::open(&wal).expect("opens").written, Some(reach(3, 7, 4)));
         for at in 0..RECORD_BYTES {
             let mut bytes = reach(3, 7, 4).encode();
             bytes[at] ^= 1;

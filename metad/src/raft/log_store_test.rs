@@ -31,14 +31,14 @@ async fn vote_and_entries_survive_a_reopen() {
     let dir = tempfile::tempdir().expect("temp dir");
     let vote = Vote { leader_id: LeaderId { term: 3, node_id: 2 }, committed: false };
     {
-        let mut store = open(dir.path());
+        let mut store = open(&dir.path().join("wal"));
         assert!(!store.has_vote());
         store.save_vote(&vote).await.expect("save vote");
         store.blocking_append([entry(1, 0, b"a"), entry(1, 1, b"b"), entry(2, 2, b"c")]).await.expect("append");
         store.save_committed(Some(entry(1, 1, b"").log_id)).await.expect("committed");
         store.flush().await.expect("flush");
     }
-    let mut store = reopen(dir.path());
+    let mut store = reopen(&dir.path().join("wal"));
     assert!(store.has_vote());
     assert_eq!(store.read_vote().await.expect("vote"), Some(vote));
     assert_eq!(store.read_committed().await.expect("committed"), Some(entry(1, 1, b"").log_id));
@@ -52,17 +52,17 @@ async fn a_damaged_log_is_refused_with_what_to_do() {
     for at in [0, 2, 5, 40, 64, 90, 91, 92, 93, 120] {
         let dir = tempfile::tempdir().expect("temp dir");
         {
-            let mut store = open(dir.path());
+            let mut store = open(&dir.path().join("wal"));
             store.blocking_append((0..50).map(|index| entry(1, index, b"body"))).await.expect("append");
         }
-        drop(reopen(dir.path()));
-        let file = std::fs::read_dir(dir.path()).expect("lists").flatten().map(|entry| entry.path());
+        drop(reopen(&dir.path().join("wal")));
+        let file = std::fs::read_dir(&dir.path().join("wal")).expect("lists").flatten().map(|entry| entry.path());
         let wal = file.max_by_key(|path| path.metadata().map_or(0, |meta| meta.len())).expect("a WAL file");
         let mut bytes = std::fs::read(&wal).expect("reads");
         assert!(bytes.len() > 400, "{}", bytes.len());
         bytes[200 + at] ^= 0x40;
         std::fs::write(&wal, &bytes).expect("writes");
-        let refused = LogStore::open(dir.path(), LogStoreOptions::default(), Fatal::default());
+        let refused = LogStore::open(&dir.path().join("wal"), LogStoreOptions::default(), Fatal::default());
         match refused {
             Err(error @ LogStoreError::Damaged { .. }) => assert!(error.to_string().contains("is damaged"), "{error}"),
             Err(other) => panic!("byte {at}: {other:?}"),
@@ -74,7 +74,7 @@ async fn a_damaged_log_is_refused_with_what_to_do() {
 #[tokio::test]
 async fn entries_that_left_the_ring_are_read_from_disk() {
     let dir = tempfile::tempdir().expect("temp dir");
-    let mut store = open(dir.path());
+    let mut store = open(&dir.path().join("wal"));
     store.blocking_append((0..100).map(|index| entry(1, index, b"body"))).await.expect("append");
     store.state().ring.clear();
     let entries = store.try_get_log_entries(40..42).await.expect("entries");
@@ -84,7 +84,7 @@ async fn entries_that_left_the_ring_are_read_from_disk() {
 #[tokio::test]
 async fn appends_that_meet_a_flush_in_flight_complete_in_order() {
     let dir = tempfile::tempdir().expect("temp dir");
-    let mut store = open(dir.path());
+    let mut store = open(&dir.path().join("wal"));
     let mut receivers = Vec::new();
     for index in 0..50 {
         let (sender, receiver) = TypeConfig::oneshot();
@@ -101,7 +101,7 @@ async fn appends_that_meet_a_flush_in_flight_complete_in_order() {
 #[tokio::test]
 async fn a_poisoned_log_refuses_every_change() {
     let dir = tempfile::tempdir().expect("temp dir");
-    let mut store = open(dir.path());
+    let mut store = open(&dir.path().join("wal"));
     store.state().poison("test", &io::Error::other("disk gone"));
     let vote = Vote { leader_id: LeaderId { term: 3, node_id: 2 }, committed: false };
     assert!(store.save_vote(&vote).await.is_err());
@@ -121,17 +121,17 @@ fn wal_files(dir: &Path) -> Vec<PathBuf> {
 /// A log of entries 0 to 59, marked at 49, of whose file `cut` bytes were left beyond the mark (below 0: before it).
 async fn cut_log(cut: i64) -> (tempfile::TempDir, Result<LogStore, LogStoreError>) {
     let dir = tempfile::tempdir().expect("temp dir");
-    let mut store = open(dir.path());
+    let mut store = open(&dir.path().join("wal"));
     store.blocking_append((0..50).map(|index| entry(1, index, b"body"))).await.expect("append");
     store.write_mark().expect("marks");
-    let path = wal_files(dir.path()).pop().expect("a file");
+    let path = wal_files(&dir.path().join("wal")).pop().expect("a file");
     let marked = path.metadata().expect("is there").len();
     store.blocking_append((50..60).map(|index| entry(1, index, b"body"))).await.expect("append");
     drop(store);
     let file = std::fs::OpenOptions::new().write(true).open(&path).expect("opens");
     file.set_len(marked.saturating_add_signed(cut)).expect("cuts");
     loop {
-        match LogStore::open(dir.path(), LogStoreOptions::default(), Fatal::default()) {
+        match LogStore::open(&dir.path().join("wal"), LogStoreOptions::default(), Fatal::default()) {
             // The WAL is locked until the last flush's callback has been dropped.
             Err(LogStoreError::Open { .. }) => std::thread::sleep(Duration::from_millis(1)),
             opened => break (dir, opened),
@@ -156,13 +156,13 @@ async fn a_log_whose_durable_end_was_cut_off_is_a_loss_and_a_torn_end_is_not() {
 #[tokio::test]
 async fn entries_that_a_leader_replaced_are_not_missed() {
     let dir = tempfile::tempdir().expect("temp dir");
-    let mut store = open(dir.path());
+    let mut store = open(&dir.path().join("wal"));
     store.blocking_append((0..50).map(|index| entry(1, index, b"body"))).await.expect("append");
     store.write_mark().expect("marks");
     store.truncate_after(Some(entry(1, 9, b"").log_id)).await.expect("truncates");
     store.flush().await.expect("flush");
     drop(store);
-    let store = reopen(dir.path());
+    let store = reopen(&dir.path().join("wal"));
     assert_eq!(store.last_log_id().map(|id| id.index), Some(9));
     store.write_mark().expect("marks");
 }

@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 pub struct DurableOptions {
     /// A generation is drained from so many bytes of memory on: large, so that a hot key is written once for many changes.
     pub drain_bytes: usize,
-    /// Or from so many pairs on.
-    pub drain_entries: usize,
+    /// Or after so many writes, be they all of one key: a restart applies again what was not drained.
+    pub drain_writes: usize,
     /// Memory for sled's cache.
     pub cache_bytes: usize,
     /// Commits wait while more than this many times `drain_bytes` have gathered behind a drain.
@@ -43,7 +43,7 @@ impl Default for DurableOptions {
     fn default() -> DurableOptions {
         DurableOptions {
             drain_bytes: 64 << 20,
-            drain_entries: 500_000,
+            drain_writes: 250_000,
             cache_bytes: 256 << 20,
             stall_factor: 8,
             stop_after: None,
@@ -248,7 +248,7 @@ impl Shared {
     }
 
     fn is_full(&self, active: &Memtable) -> bool {
-        active.bytes() >= self.options.drain_bytes || active.len() >= self.options.drain_entries
+        active.bytes() >= self.options.drain_bytes || active.writes_count() >= self.options.drain_writes
     }
 
     /// Wakes the drain, and waits for it only where far too much has gathered behind it. While the image is held still, nothing can be

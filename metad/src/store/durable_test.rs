@@ -72,7 +72,7 @@ fn a_drained_state_is_there_after_reopening_and_the_rest_is_not() {
 fn what_is_born_and_dies_in_memory_leaves_nothing_to_walk_over() {
     let temp = tempfile::tempdir().expect("makes");
     let store = DurableStore::open(&temp.path().join("image"), options(None)).expect("opens");
-    let active_len = |store: &DurableStore| store.shared.layers.read().active.len();
+    let active_len = |store: &DurableStore| store.shared.layers.read().active.changes().len();
     let set = |index, n, value: Option<&'static str>| {
         store.commit(index, Batch([(key(n), value.map(Bytes::from))].into())).expect("commits");
     };
@@ -143,7 +143,7 @@ fn a_kill_at_any_step_of_a_drain_leaves_the_first_or_the_last_index() {
 #[test]
 fn drains_go_on_in_the_background_and_reads_see_all_layers() {
     let temp = tempfile::tempdir().expect("makes");
-    let small = DurableOptions { drain_entries: 500, stall_factor: 1, ..options(None) };
+    let small = DurableOptions { drain_writes: 500, stall_factor: 1, ..options(None) };
     let store = DurableStore::open(&temp.path().join("image"), small).expect("opens");
     let reference = crate::store::mem_store::MemStore::default();
     for index in 1..=60_u64 {
@@ -157,6 +157,20 @@ fn drains_go_on_in_the_background_and_reads_see_all_layers() {
     }
     store.drain_now().expect("drains");
     assert_eq!(store.image_index(), 60);
+}
+
+#[test]
+fn one_key_that_is_written_for_ever_is_drained_so_that_a_restart_need_not_apply_all_of_it_again() {
+    let temp = tempfile::tempdir().expect("makes");
+    let small = DurableOptions { drain_writes: 500, ..options(None) };
+    let store = DurableStore::open(&temp.path().join("image"), small).expect("opens");
+    let mut index = 0;
+    while store.image_index() == 0 {
+        index += 1;
+        commit(&store, index, 7..8).expect("commits");
+        assert!(index < 1_000_000, "never drained");
+    }
+    assert!(index >= 500, "{index}");
 }
 
 /// What `still` shows, at the index the image is at meanwhile.
@@ -191,7 +205,7 @@ fn a_still_state_is_of_one_index_while_commits_go_on() {
 #[test]
 fn a_state_is_held_still_at_the_index_asked_for_while_commits_run_past_it() {
     let temp = tempfile::tempdir().expect("makes");
-    let small = DurableOptions { drain_entries: 500, ..options(None) };
+    let small = DurableOptions { drain_writes: 500, ..options(None) };
     let store = DurableStore::open(&temp.path().join("image"), small).expect("opens");
     let reference = DurableStore::open(&temp.path().join("reference"), options(None)).expect("opens");
     (1..=40).for_each(|index| commit(&reference, index, 0..index as u32 * 50).expect("commits"));
