@@ -6,6 +6,9 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+pub mod linearizable;
+mod search;
+
 /// Anomalies that are told in words; the rest is counted.
 pub const ANOMALIES_TOLD_MAX: usize = 50;
 
