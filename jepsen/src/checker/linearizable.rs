@@ -42,7 +42,10 @@ impl<M: Model + Send + Sync> Checker for Linearizable<M> {
 impl<M: Model> Linearizable<M> {
     fn check_one(&self, partition: &str, operations: &[&Operation], steps_left: &mut u64, findings: &mut Findings) {
         let Some((operations, calls)) = calls(&self.model, operations, findings) else { return };
-        let interval = |op: &&Operation| Interval { start: op.start, end: op.end, optional: op.ending == Ending::Info };
+        let interval = |op: &&Operation| {
+            let (start, end) = (op.start, op.end);
+            Interval { start, end, began: start, over: end, optional: op.ending == Ending::Info }
+        };
         let intervals: Vec<_> = operations.iter().map(interval).collect();
         match search(&self.model, &calls, &intervals, steps_left) {
             Found::Possible => {}

@@ -7,7 +7,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 pub mod linearizable;
+pub mod replay;
 mod search;
+pub mod set_full;
 
 /// Anomalies that are told in words; the rest is counted.
 pub const ANOMALIES_TOLD_MAX: usize = 50;

@@ -8,11 +8,15 @@ use crate::model::Model;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// When something took effect: some time from `start` to `end`.
+/// When something took effect: some time from `start` to `end`, on an axis of the caller's, and not before what was over before it began
+/// by the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval {
     pub start: u64,
     pub end: u64,
+    /// By the clock. What was over before another began must not start later than that on the axis.
+    pub began: u64,
+    pub over: u64,
     /// Or never.
     pub optional: bool,
 }
@@ -112,6 +116,13 @@ struct Frame<S> {
     farthest: usize,
 }
 
+/// What has to be over first: on the axis, and by the clock.
+struct First {
+    end: u64,
+    over: u64,
+    op: usize,
+}
+
 struct Search<'a, M: Model> {
     model: &'a M,
     calls: &'a [M::Call],
@@ -207,7 +218,7 @@ impl<M: Model> Search<'_, M> {
         cursor: (bool, Option<usize>),
     ) -> Option<(bool, usize, M::State)> {
         let run = &frames[frames.iter().rposition(|frame| !frame.optional).map_or(0, |last| last + 1)..];
-        let (end, _) = self.first_to_end()?;
+        let First { end, over, .. } = self.first_to_end()?;
         let starts = [(cursor.0, cursor.1), (true, None)];
         for (optional, from) in &starts[..if cursor.0 { 1 } else { 2 }] {
             let list = usize::from(*optional);
@@ -216,6 +227,10 @@ impl<M: Model> Search<'_, M> {
                 let op = self.lists[list].ops[at];
                 if self.intervals[op].start > end {
                     break;
+                }
+                if self.intervals[op].began > over {
+                    at = self.lists[list].next[at];
+                    continue;
                 }
                 if *optional && run.len() >= self.run_max {
                     self.was_limited = true;
@@ -230,19 +245,23 @@ impl<M: Model> Search<'_, M> {
         None
     }
 
-    /// What must be over first of all that is left, and when. Nothing that starts later can come before it.
-    fn first_to_end(&self) -> Option<(u64, usize)> {
+    /// Of all that must happen and is left, what has to be over first. What starts later cannot come before it.
+    fn first_to_end(&self) -> Option<First> {
         let list = &self.lists[0];
-        let mut first: Option<(u64, usize)> = None;
+        let mut first: Option<First> = None;
         let mut at = list.first;
         while at != END {
             let op = list.ops[at];
-            let interval = self.intervals[op];
-            if first.is_some_and(|(end, _)| interval.start > end) {
-                break;
-            }
-            if first.is_none_or(|(end, _)| interval.end < end) {
-                first = Some((interval.end, op));
+            let Interval { start, end, over, .. } = self.intervals[op];
+            match &mut first {
+                Some(first) if start > first.end => break,
+                Some(first) => {
+                    first.over = first.over.min(over);
+                    if end < first.end {
+                        (first.end, first.op) = (end, op);
+                    }
+                }
+                None => first = Some(First { end, over, op }),
             }
             at = list.next[at];
         }
@@ -309,7 +328,7 @@ impl<M: Model> Search<'_, M> {
     }
 
     fn note_dead_end(&mut self, frames: &[Frame<M::State>], state: &M::State) {
-        let Some((_, at)) = self.first_to_end() else { return };
+        let Some(First { op: at, .. }) = self.first_to_end() else { return };
         match &mut self.best {
             Some((best, _)) if *best > self.depth => {}
             Some((best, stuck)) if *best == self.depth => {

@@ -64,9 +64,9 @@ impl Operation {
         self.input.get(name).or_else(|| self.output()?.get(name))
     }
 
-    /// A field of the input as a key: words as they are, anything else as JSON.
+    /// A field as a key.
     pub fn key(&self, name: &str) -> Option<String> {
-        self.field(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        self.field(name).map(label)
     }
 
     /// `ok`, the errno, `fail` or `info`.
@@ -77,6 +77,11 @@ impl Operation {
             Ending::Info => "info",
         }
     }
+}
+
+/// Words as they are, anything else as JSON.
+pub fn label(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 impl fmt::Display for Operation {

@@ -4,6 +4,7 @@ use crate::history::Operation;
 use std::fmt::Debug;
 use std::hash::Hash;
 
+mod dead;
 pub mod register;
 pub mod tree;
 mod tree_call;

@@ -1,8 +1,9 @@
 //! State of the tree model: inodes and names, with the refusals that Linux gives to root. An inode is named by the call that made it, so that
 //! two orders of calls which lead to one tree lead to equal states. Pure. Called by `tree`.
 
+use super::dead::Dead;
 use super::tree_call::{Kind, Place};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The errnos, of which any may be given.
@@ -45,14 +46,13 @@ pub struct Node {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     nodes: BTreeMap<Id, Arc<Node>>,
-    /// Numbers of inodes that are gone, which no later one may have.
-    dead: Arc<BTreeSet<u64>>,
+    dead: Dead,
 }
 
 impl Default for State {
     fn default() -> State {
         let root = Node { nlink: 2, ..Node::new(Kind::Dir, None) };
-        State { nodes: BTreeMap::from([(ROOT, Arc::new(root))]), dead: Arc::default() }
+        State { nodes: BTreeMap::from([(ROOT, Arc::new(root))]), dead: Dead::default() }
     }
 }
 
@@ -223,7 +223,7 @@ impl State {
             let ino = node.ino;
             self.nodes.remove(&id);
             if let Some(ino) = ino {
-                Arc::make_mut(&mut self.dead).insert(ino);
+                self.dead.insert(ino);
             }
         }
     }
@@ -232,7 +232,7 @@ impl State {
     pub fn bind(&mut self, id: Id, ino: u64) -> bool {
         match self.get(id).ino {
             Some(known) => known == ino,
-            None if self.dead.contains(&ino) || self.nodes.values().any(|node| node.ino == Some(ino)) => false,
+            None if self.dead.contains(ino) || self.nodes.values().any(|node| node.ino == Some(ino)) => false,
             None => {
                 self.edit(id).ino = Some(ino);
                 true
