@@ -6,7 +6,11 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+pub mod append;
+pub mod conservation;
+pub mod exactly_once;
 pub mod linearizable;
+pub mod lock;
 pub mod replay;
 mod search;
 pub mod set_full;
