@@ -5,3 +5,4 @@ pub mod checker;
 pub mod cli;
 pub mod history;
 pub mod model;
+pub mod report;

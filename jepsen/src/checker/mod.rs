@@ -6,6 +6,21 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+pub mod append;
+pub mod availability;
+pub mod close_to_open;
+pub mod conservation;
+pub mod exactly_once;
+pub mod faults;
+pub mod linearizable;
+pub mod lock;
+pub mod manifest;
+pub mod occurrence;
+pub mod replay;
+mod search;
+pub mod set_full;
+pub mod suite;
+
 /// Anomalies that are told in words; the rest is counted.
 pub const ANOMALIES_TOLD_MAX: usize = 50;
 

@@ -11,7 +11,7 @@ mod edn_syntax;
 pub mod jsonl;
 pub mod pairing;
 
-pub use pairing::{Ending, Malformed, Operation};
+pub use pairing::{Ending, Malformed, Operation, label};
 
 /// Who did something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

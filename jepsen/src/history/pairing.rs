@@ -32,6 +32,9 @@ pub struct Operation {
     /// The same, by the clock.
     pub start_ns: u64,
     pub end_ns: u64,
+    /// When its client stopped waiting, whatever it knew then: index and clock. `u64::MAX` where it still does.
+    pub left: u64,
+    pub left_ns: u64,
     pub error: Option<String>,
     pub log_index: Option<u64>,
 }
@@ -64,9 +67,9 @@ impl Operation {
         self.input.get(name).or_else(|| self.output()?.get(name))
     }
 
-    /// A field of the input as a key: words as they are, anything else as JSON.
+    /// A field as a key.
     pub fn key(&self, name: &str) -> Option<String> {
-        self.field(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        self.field(name).map(label)
     }
 
     /// `ok`, the errno, `fail` or `info`.
@@ -77,6 +80,11 @@ impl Operation {
             Ending::Info => "info",
         }
     }
+}
+
+/// Words as they are, anything else as JSON.
+pub fn label(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 impl fmt::Display for Operation {
@@ -147,6 +155,8 @@ fn invoked(process: u32, event: &Event) -> Operation {
         end: u64::MAX,
         start_ns: event.time,
         end_ns: u64::MAX,
+        left: u64::MAX,
+        left_ns: u64::MAX,
         error: None,
         log_index: None,
     }
@@ -158,6 +168,7 @@ fn complete(operation: &mut Operation, event: &Event) -> Result<Last, String> {
     }
     operation.error.clone_from(&event.error);
     operation.log_index = event.log_index;
+    (operation.left, operation.left_ns) = (event.index, event.time);
     operation.ending = match event.kind {
         Kind::Ok => Ending::Ok(event.value.clone()),
         Kind::Fail => Ending::Fail,

@@ -1,0 +1,212 @@
+//! Close-to-open: a read after open sees at least what was closed last before that, and nothing that was not begun when it ended. Files of
+//! stamped blocks: `write` {"file", "version"} is from open to the end of close, `read` {"file"} to {"versions": [...]} too, one a block;
+//! null is a block that nobody wrote. Called by `suite`.
+//!
+//! A read with a write under way beside it may see some blocks of both, since nothing says that a close is one step for those who have the
+//! file open; each block by itself is still held to the rule. Without one, all blocks are of one version.
+
+use super::linearizable::partitions;
+use super::{Checker, Findings, Verdict, judge};
+use crate::history::{Ending, History, Operation, label};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub struct CloseToOpen;
+
+/// A write, and from when on it is known to be there: it was acknowledged, or seen.
+struct Write<'a> {
+    operation: &'a Operation,
+    known: u64,
+}
+
+type Writes<'a> = BTreeMap<String, Write<'a>>;
+
+impl Checker for CloseToOpen {
+    fn name(&self) -> &str {
+        "close-to-open"
+    }
+
+    fn check(&self, history: &History) -> Verdict {
+        judge(self.name(), history, |operations, findings| {
+            let mut mixed = 0;
+            for (file, operations) in partitions(operations, "file") {
+                operations.iter().for_each(|operation| findings.look_at(operation));
+                mixed += check_file(&file, &operations, findings);
+            }
+            findings.note(format!("{mixed} reads saw two versions, with a write beside them"));
+            findings.figures = json!({"mixed": mixed});
+        })
+    }
+}
+
+fn check_file(file: &str, operations: &[&Operation], findings: &mut Findings) -> u64 {
+    let mut writes = Writes::new();
+    for operation in operations.iter().copied().filter(|op| op.f == "write") {
+        let Some(version) = operation.key("version") else {
+            findings.anomaly("unreadable", format!("{operation} has no version"), [operation.start]);
+            continue;
+        };
+        let known = if operation.is_acknowledged() { operation.end } else { u64::MAX };
+        if writes.insert(version, Write { operation, known }).is_some() {
+            findings.anomaly("unreadable", format!("{operation}: a version is written once"), [operation.start]);
+        }
+    }
+    let reads: Vec<_> = operations
+        .iter()
+        .copied()
+        .filter(|op| op.f == "read" && op.is_acknowledged())
+        .map(|op| (op, seen(op)))
+        .collect();
+    // What one read saw as a whole is there for all that begin after it.
+    for (read, versions) in reads.iter().filter(|(_, versions)| versions.len() == 1) {
+        if let Some(Some(version)) = versions.first()
+            && let Some(write) = writes.get_mut(version)
+        {
+            write.known = write.known.min(read.end);
+        }
+    }
+    if reads.is_empty() {
+        findings.unknown(format!("file {file} was never read"));
+    }
+    let check = |(read, versions): &(&Operation, _)| u64::from(check_read(file, read, versions, &writes, findings));
+    reads.iter().map(check).sum()
+}
+
+/// The versions of its blocks.
+fn seen(read: &Operation) -> BTreeSet<Option<String>> {
+    let versions = read.output().and_then(|output| output.get("versions")).and_then(Value::as_array);
+    let version = |value: &Value| if value.is_null() { None } else { Some(label(value)) };
+    versions.into_iter().flatten().map(version).collect()
+}
+
+/// Whether it saw two versions, as it may.
+fn check_read(
+    file: &str,
+    read: &Operation,
+    versions: &BTreeSet<Option<String>>,
+    writes: &Writes<'_>,
+    findings: &mut Findings,
+) -> bool {
+    let known = writes.values().filter(|write| write.known < read.start);
+    let newest = known.max_by_key(|write| write.operation.start);
+    for version in versions {
+        let write = version.as_ref().map(|version| writes.get(version));
+        let told = version.as_deref().unwrap_or("nothing");
+        match write {
+            Some(Some(Write { operation, .. })) => {
+                if operation.ending == Ending::Fail || operation.errno().is_some() || read.is_before(operation) {
+                    let text = format!("file {file}: the read #{} saw {told}, of {operation}", read.start);
+                    findings.anomaly("phantom", text, [operation.start, read.start]);
+                }
+            }
+            Some(None) => {
+                let text = format!("file {file}: the read #{} saw {told}, which nobody wrote", read.start);
+                findings.anomaly("phantom", text, [read.start]);
+                continue;
+            }
+            None => {}
+        }
+        let Some(newest) = newest else { continue };
+        // A block that nobody wrote is older than every write.
+        let over = write.flatten().map_or(0, |write| write.operation.end);
+        if over < newest.operation.start || (version.is_none() && over == 0) {
+            let newest = newest.operation;
+            let text =
+                format!("file {file}: the read #{} saw {told}, although {newest} was there before it", read.start);
+            findings.anomaly("stale", text, [newest.start, read.start]);
+        }
+    }
+    if versions.len() < 2 {
+        return false;
+    }
+    let is_beside = |write: &Write<'_>| write.operation.start < read.end && write.operation.end > read.start;
+    let is_mixed = versions.iter().flatten().any(|version| writes.get(version).is_some_and(is_beside));
+    if !is_mixed {
+        let told: Vec<_> = versions.iter().map(|version| version.as_deref().unwrap_or("nothing")).collect();
+        let text = format!("file {file}: the read #{} saw {} with no write beside it", read.start, told.join(" and "));
+        findings.anomaly("torn", text, [read.start]);
+    }
+    is_mixed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::Outcome;
+    use crate::history::build::Build;
+
+    fn write(build: &mut Build, version: u64) {
+        build.run(1, "write", json!({"file": "f", "version": version}), json!({}));
+    }
+
+    fn read(build: &mut Build, versions: Value) {
+        build.run(2, "read", json!({"file": "f"}), json!({"versions": versions}));
+    }
+
+    fn kinds(build: &Build) -> Vec<String> {
+        CloseToOpen.check(&build.history()).anomalies().iter().map(|anomaly| anomaly.kind.clone()).collect()
+    }
+
+    #[test]
+    fn a_read_sees_what_was_closed_last() {
+        let mut build = Build::default();
+        read(&mut build, json!([null, null]));
+        write(&mut build, 1);
+        write(&mut build, 2);
+        let before = build.clone();
+        read(&mut build, json!([2, 2]));
+        assert!(CloseToOpen.check(&build.history()).is_valid());
+        for (versions, kind) in [(json!([1, 1]), "stale"), (json!([null, null]), "stale"), (json!([9, 9]), "phantom")] {
+            let mut bad = before.clone();
+            read(&mut bad, versions);
+            assert_eq!(kinds(&bad), [kind]);
+        }
+        let mut torn = before;
+        torn.invoke(3, "write", json!({"file": "f", "version": 3}));
+        torn.ok(3, json!({}));
+        read(&mut torn, json!([3, 2]));
+        assert_eq!(kinds(&torn), ["stale", "torn"]);
+    }
+
+    #[test]
+    fn beside_a_write_a_read_sees_either_or_both() {
+        for versions in [json!([1, 1]), json!([2, 2]), json!([2, 1])] {
+            let mut build = Build::default();
+            write(&mut build, 1);
+            build.invoke(3, "write", json!({"file": "f", "version": 2}));
+            read(&mut build, versions);
+            build.ok(3, json!({}));
+            assert!(CloseToOpen.check(&build.history()).is_valid());
+        }
+        let mut other = Build::default();
+        write(&mut other, 1);
+        other.invoke(3, "write", json!({"file": "f", "version": 2}));
+        read(&mut other, json!([null, 2]));
+        assert_eq!(kinds(&other), ["stale"]);
+    }
+
+    #[test]
+    fn an_unknown_write_that_was_seen_stays_and_a_failed_one_never_shows() {
+        let mut build = Build::default();
+        write(&mut build, 1);
+        build.invoke(3, "write", json!({"file": "f", "version": 2}));
+        build.info(3, "killed");
+        read(&mut build, json!([1]));
+        read(&mut build, json!([2]));
+        assert!(CloseToOpen.check(&build.history()).is_valid());
+        read(&mut build, json!([1]));
+        assert_eq!(kinds(&build), ["stale"]);
+        let mut failed = Build::default();
+        failed.invoke(3, "write", json!({"file": "f", "version": 2}));
+        failed.fail(3);
+        read(&mut failed, json!([2]));
+        assert_eq!(kinds(&failed), ["phantom"]);
+    }
+
+    #[test]
+    fn a_file_that_was_never_read_proves_nothing() {
+        let mut build = Build::default();
+        write(&mut build, 1);
+        assert!(matches!(CloseToOpen.check(&build.history()).outcome, Outcome::Unknown(_)));
+    }
+}

@@ -1,0 +1,46 @@
+//! The command line. `check` judges a history that was written down before, `convert` writes one in the form that others read. The only place
+//! of the judging half that reads or writes files. Called by main.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+pub mod check;
+pub mod convert;
+
+#[derive(Debug, Parser)]
+#[command(name = "jepsen", about = "Fault injection of Holdfast, and the checkers that judge what came of it")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Judge a history: exit code 0 valid, 1 invalid, 2 unknown, 64 not a history
+    Check(check::Check),
+    /// Write a history in another form: .edn or .jsonl, by the name of the file
+    Convert(convert::Convert),
+}
+
+/// Not a history, or arguments that make no sense (sysexits.h).
+pub const BAD_INPUT: u8 = 64;
+
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let code = if error.use_stderr() { BAD_INPUT } else { 0 };
+            // Where the terminal is gone, nobody reads the usage.
+            drop(error.print());
+            return ExitCode::from(code);
+        }
+    };
+    let done = match args.command {
+        Command::Check(check) => check.run(),
+        Command::Convert(convert) => convert.run(),
+    };
+    ExitCode::from(done.unwrap_or_else(|error| {
+        eprintln!("jepsen: {error}");
+        BAD_INPUT
+    }))
+}
