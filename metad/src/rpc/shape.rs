@@ -54,6 +54,7 @@ fn check_op(op: &mutation::Op) -> Result<(), Misshapen> {
         mutation::Op::ExpireSessions(_) | mutation::Op::Reclaim(_) | mutation::Op::Repair(_) => {
             malformed("only the leader proposes this")
         }
+        mutation::Op::EmptyTrash(_) => malformed("only the leader proposes this"),
         mutation::Op::AddNode(_) | mutation::Op::RemoveNode(_) => malformed("members are changed by the admin service"),
         mutation::Op::Found(_) | mutation::Op::JoinNode(_) | mutation::Op::AdmitNode(_) => {
             malformed("only the leader proposes this")
