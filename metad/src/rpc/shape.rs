@@ -106,7 +106,9 @@ mod tests {
         let expire = mutation::Op::ExpireSessions(pb::ExpireSessionsOp { sessions: vec![1] });
         let reclaim = mutation::Op::Reclaim(pb::ReclaimOp::default());
         assert_eq!(code(check_mutation(&mutation(expire))), Some(FailureCode::Malformed));
+        let empty_trash = mutation::Op::EmptyTrash(pb::EmptyTrashOp::default());
         assert_eq!(code(check_mutation(&mutation(reclaim))), Some(FailureCode::Malformed));
+        assert_eq!(code(check_mutation(&mutation(empty_trash))), Some(FailureCode::Malformed));
     }
 
     #[test]

@@ -10,6 +10,8 @@ use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 
 const SLOTS: usize = 3;
+/// Where the trash keeps what these logs remove: their clock stays in one hour.
+pub const FIRST_HOUR_INO: u64 = TRASH_INO + 1;
 const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "a-much-longer-name.txt"];
 
 pub struct Generator {
@@ -29,7 +31,7 @@ impl Generator {
             rng: StdRng::seed_from_u64(seed),
             sessions: BTreeMap::new(),
             // The trash and its first hour are there once it is switched on.
-            dirs: vec![ROOT_INO, TRASH_INO, TRASH_INO + 1],
+            dirs: vec![ROOT_INO, TRASH_INO, FIRST_HOUR_INO],
             inos: vec![ROOT_INO, TRASH_INO],
             next_slice: 0,
             sent: Vec::new(),
