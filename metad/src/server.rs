@@ -258,8 +258,8 @@ impl Parts {
         tasks.spawn(proposer.clone().sweep());
         tasks.spawn(leader_watch::run(node.clone(), hub.clone()));
         tasks.spawn(session_reaper::run(node.clone(), hub.clone(), proposer.clone()));
-        let (clock, emptier) = (Arc::new(SystemClock), (node.clone(), proposer.clone()));
-        tasks.spawn(TrashEmptier { node: emptier.0, proposer: emptier.1, clock }.run());
+        let emptier = TrashEmptier { node: node.clone(), proposer: proposer.clone(), clock: Arc::new(SystemClock) };
+        tasks.spawn(emptier.run());
         tasks.spawn(OrphanReclaim { node, hub, proposer }.run());
     }
 

@@ -195,6 +195,22 @@ fn a_removal_in_the_trash_is_for_good_and_an_empty_hour_goes() {
 }
 
 #[test]
+fn a_file_that_is_linked_out_of_the_trash_stays_when_its_name_there_goes() {
+    let mut fs = keeper();
+    let file = fs.create("f", 0o600).expect("creates").ino;
+    fs.unlink("f").expect("removes");
+    assert_eq!(fs.link(file, ROOT_INO, "f").map(|attr| attr.nlink), Ok(2));
+    fs.unlink("f").expect("its name in the trash is the last one");
+    fs.link(file, ROOT_INO, "g").expect("links");
+    assert_eq!(kept(&fs), [format!("1-{file}-f")]);
+    fs.check();
+    fs.keep_removed(0);
+    fs.empty_trash();
+    assert_eq!((names_in(&fs, TRASH_INO), fs.lookup(ROOT_INO, "g").map(|attr| attr.nlink)), (vec![], Ok(1)));
+    fs.check();
+}
+
+#[test]
 fn what_is_open_when_the_trash_is_emptied_waits_for_its_last_close() {
     let mut fs = keeper();
     let file = fs.create("f", 0o600).expect("creates").ino;
