@@ -5,6 +5,7 @@
 
 use crate::background::{
     checkpointer, join::Join, leader_watch, membership::Keeper, orphan_reclaim::OrphanReclaim, session_reaper,
+    trash::TrashEmptier,
 };
 use crate::clock::SystemClock;
 use crate::config::{Config, TlsPaths};
@@ -257,6 +258,8 @@ impl Parts {
         tasks.spawn(proposer.clone().sweep());
         tasks.spawn(leader_watch::run(node.clone(), hub.clone()));
         tasks.spawn(session_reaper::run(node.clone(), hub.clone(), proposer.clone()));
+        let emptier = TrashEmptier { node: node.clone(), proposer: proposer.clone(), clock: Arc::new(SystemClock) };
+        tasks.spawn(emptier.run());
         tasks.spawn(OrphanReclaim { node, hub, proposer }.run());
     }
 

@@ -2,6 +2,7 @@
 //! Depends on nothing of ours. Called by everything.
 
 pub mod acl;
+pub mod date;
 pub mod errno;
 pub mod limits;
 pub mod name;
@@ -24,3 +25,5 @@ pub use op::{Ask, Op};
 
 /// Inode of a volume's root directory.
 pub const ROOT_INO: u64 = 1;
+/// Inode of a volume's trash. Those of its directories follow; other inodes are numbered from the root up and never come so far.
+pub const TRASH_INO: u64 = 1 << 62;

@@ -62,6 +62,8 @@ pub const LOCK_OWNERS_MAX: usize = 512;
 pub const DEADLOCK_OWNERS_MAX: usize = 256;
 /// Most members of a metadata cluster.
 pub const NODES_MAX: usize = 9;
+/// Longest time that a volume keeps removed files, days.
+pub const TRASH_DAYS_MAX: u32 = 3650;
 /// Longest volume name, bytes: [a-z0-9-], starting with a letter.
 pub const VOLUME_NAME_BYTES_MAX: usize = 63;
 

@@ -62,6 +62,7 @@ table! { Op, mutation, Op, op_name:
     FormatVolumeOp => FormatVolume, "format_volume", VolumeReply;
     ConfigVolumeOp => ConfigVolume, "config_volume", VolumeReply;
     RepairOp => Repair, "repair", RepairOpReply;
+    EmptyTrashOp => EmptyTrash, "empty_trash", Empty;
     FoundOp => Found, "found", Empty;
     AddNodeOp => AddNode, "add_node", Empty;
     RemoveNodeOp => RemoveNode, "remove_node", Empty;

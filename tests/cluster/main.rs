@@ -21,6 +21,7 @@ mod restart;
 mod sessions;
 mod systemd;
 mod tls;
+mod trash;
 mod turns;
 mod two_mounts;
 mod unlinked;

@@ -53,6 +53,7 @@ mod statfs;
 mod sticky;
 mod symlink;
 mod tmpfile;
+mod trash;
 mod truncate;
 mod unlink;
 mod unlinked_open;

@@ -2,17 +2,18 @@
 //! size of a volume stay for its life.
 
 use super::credentials::{StoreFlags, gather};
-use super::{ClusterFlags, block_on, format, print_json, show, size};
+use super::{ClusterFlags, block_on, format, format::trash_days, print_json, show, size};
 use crate::error::ClientError;
 use crate::meta::MetaClient;
 use crate::meta::client::explain_volume;
-use holdfast_proto::pb;
+use holdfast_proto::{FsErrno, pb};
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
 Examples:
   holdfast config                           shows the settings
   holdfast config --capacity 20T --inodes 0
+  holdfast config --trash-days 7            removed files can be brought back for a week
   holdfast config --update-credentials      new keys, from the environment, --credentials-file, or asked for
 
 A mount takes changed limits at once, and changed credentials when it is mounted again.";
@@ -29,6 +30,9 @@ pub struct Args {
     /// Most files and directories, 0 for no limit
     #[arg(long, value_name = "COUNT")]
     pub inodes: Option<u64>,
+    /// How long removed files are kept in /.trash, 0 for not at all
+    #[arg(long, value_name = "DAYS", value_parser = trash_days())]
+    pub trash_days: Option<u32>,
     /// Replace the stored credentials; they are tried first
     #[arg(long)]
     pub update_credentials: bool,
@@ -63,7 +67,7 @@ pub fn run(args: Args) -> Result<ExitCode, ClientError> {
         let asked = meta.query_unbound(pb::VolumeQuery { name: name.to_owned() }).await;
         let current = asked.map_err(|error| explain_volume(error, name))?.reply.settings.unwrap_or_default();
         let storage = if args.changes_storage() { Some(changed_storage(&current, &args).await?) } else { None };
-        if args.capacity.is_none() && args.inodes.is_none() && storage.is_none() {
+        if args.capacity.is_none() && args.inodes.is_none() && args.trash_days.is_none() && storage.is_none() {
             print_json(&show::settings(&current));
             return Ok(ExitCode::SUCCESS);
         }
@@ -72,11 +76,23 @@ pub fn run(args: Args) -> Result<ExitCode, ClientError> {
             capacity_bytes: args.capacity,
             inodes_max: args.inodes,
             storage,
+            trash_days: args.trash_days,
         };
-        let answer = meta.mutate_unbound(op).await.map_err(|error| explain_volume(error, name))?;
+        let answer = meta.mutate_unbound(op).await.map_err(|error| explain(error, name))?;
         print_json(&show::settings(&answer.reply.settings.unwrap_or_default()));
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn explain(error: ClientError, name: &str) -> ClientError {
+    match error {
+        ClientError::Refused(FsErrno::Exist) => ClientError::Failed(
+            "nothing was changed: the trash is the directory .trash of the volume's root, and there is a file of that name; \
+             rename it first"
+                .to_owned(),
+        ),
+        error => explain_volume(error, name),
+    }
 }
 
 /// The storage with the changes in it, proven to work: a volume is not cut off from its store by a slip.

@@ -7,7 +7,7 @@ use crate::error::ClientError;
 use crate::meta::MetaClient;
 use crate::object;
 use bytes::Bytes;
-use holdfast_proto::limits::{BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
+use holdfast_proto::limits::{BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, TRASH_DAYS_MAX};
 use holdfast_proto::{FsErrno, pb};
 use std::process::ExitCode;
 
@@ -48,6 +48,9 @@ pub struct Args {
     /// Most files and directories, 0 for no limit
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     pub inodes: u64,
+    /// How long removed files are kept in /.trash, 0 for not at all
+    #[arg(long, value_name = "DAYS", value_parser = trash_days(), default_value_t = 0)]
+    pub trash_days: u32,
     /// Do not sync objects to disk (file storage; for tests and comparisons)
     #[arg(long)]
     pub no_sync: bool,
@@ -70,6 +73,7 @@ pub fn run(args: Args) -> Result<ExitCode, ClientError> {
             block_size,
             capacity_bytes: args.capacity,
             inodes_max: args.inodes,
+            trash_days: args.trash_days,
             name,
             ..Default::default()
         };
@@ -78,6 +82,11 @@ pub fn run(args: Args) -> Result<ExitCode, ClientError> {
         print_json(&show::settings(&created));
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Also of `holdfast config`.
+pub fn trash_days() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(0..=i64::from(TRASH_DAYS_MAX))
 }
 
 fn check_block_size(bytes: u64) -> Result<u32, ClientError> {

@@ -1,5 +1,6 @@
 //! Volumes and sessions as JSON for people and scripts. Secrets are left out here, and only here. (P) Called by format, status, config.
 
+use holdfast_proto::date::civil;
 use holdfast_proto::pb;
 use serde_json::{Value, json};
 
@@ -19,6 +20,7 @@ pub fn settings(settings: &pb::VolumeSettings) -> Value {
         "block_size": settings.block_size,
         "capacity_bytes": settings.capacity_bytes,
         "inodes_max": settings.inodes_max,
+        "trash_days": settings.trash_days,
         "created": settings.created.as_ref().map(time),
     })
 }
@@ -55,22 +57,6 @@ pub fn time(time: &pb::TimeSpec) -> String {
     let (year, month, day) = civil(day);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// Year, month and day of a count of days since 1970-01-01, in the Gregorian calendar. Years are counted from March, so that the leap
-/// day is the last of its year.
-fn civil(days: i64) -> (i64, i64, i64) {
-    const DAYS_OF_400_YEARS: i64 = 146_097;
-    let since_march_of_0 = days + 719_468;
-    let (era, day_of_era) =
-        (since_march_of_0.div_euclid(DAYS_OF_400_YEARS), since_march_of_0.rem_euclid(DAYS_OF_400_YEARS));
-    let leap_days = day_of_era / 1_460 - day_of_era / 36_524 + day_of_era / (DAYS_OF_400_YEARS - 1);
-    let year_of_era = (day_of_era - leap_days) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

@@ -183,8 +183,13 @@ fn config_replaces_credentials_and_options_but_not_where_the_data_is() {
         secrets: [("k".into(), "v".into())].into(),
         ..Default::default()
     };
-    let op =
-        pb::ConfigVolumeOp { name: "vol".into(), capacity_bytes: Some(5), inodes_max: None, storage: Some(storage) };
+    let op = pb::ConfigVolumeOp {
+        name: "vol".into(),
+        capacity_bytes: Some(5),
+        inodes_max: None,
+        storage: Some(storage),
+        trash_days: None,
+    };
     let settings = decode::<pb::VolumeReply>(send(&store, 2, op.into_wire())).settings.expect("settings");
     let storage = settings.storage.expect("storage");
     assert_eq!((storage.kind.as_str(), storage.url.as_str(), storage.secrets.len()), ("file", "/x", 1));

@@ -3,7 +3,7 @@
 
 use super::context::{Context, Ruling};
 use super::inode::{self, S_ISVTX};
-use super::{acl, orphan, quota};
+use super::{acl, quota, trash};
 use crate::store::inode_record::Inode;
 use crate::store::records::Dentry;
 use crate::store::{KvRead, StoreError, keys, read, txn::Txn};
@@ -18,20 +18,21 @@ pub fn name(bytes: &Bytes) -> Ruling<Name> {
     Ok(Name::new(bytes.clone())?)
 }
 
-/// A directory by its number. ESTALE where it is gone, ENOTDIR for anything else, ENOENT where it was removed and is only open.
+/// A directory by its number. ESTALE where it is gone, ENOTDIR for anything else, ENOENT where it was removed and is only open, or in the
+/// trash.
 pub fn load(view: &dyn KvRead, cx: &Context<'_>, ino: u64) -> Ruling<Inode> {
     let dir = inode::load(view, cx, ino)?;
     if !dir.is_dir() {
         return Err(FsErrno::NotDir.into());
     }
-    if dir.is_orphan() {
+    if dir.is_orphan() || trash::holds(&dir) {
         return Err(FsErrno::NoEnt.into());
     }
     Ok(dir)
 }
 
 pub fn find(view: &dyn KvRead, cx: &Context<'_>, dir: &Inode, name: &Name) -> Result<Option<Dentry>, StoreError> {
-    read::dentry(view, cx.volume, dir.ino, name.as_bytes())
+    trash::dentry(view, cx.volume, dir.ino, name.as_bytes())
 }
 
 /// What a name names, with its inode. ENOENT where there is no such name.
@@ -40,11 +41,12 @@ pub fn find_inode(view: &dyn KvRead, cx: &Context<'_>, dir: &Inode, name: &Name)
     Ok(read::named_inode(view, cx.volume, dentry.ino)?)
 }
 
-/// EEXIST where the name is there; EMLINK where the directory can take no further subdirectory.
+/// EEXIST where the name is there; EPERM in the trash; EMLINK where the directory can take no further subdirectory.
 pub fn check_free(view: &dyn KvRead, cx: &Context<'_>, dir: &Inode, name: &Name, kind: FileKind) -> Ruling<()> {
     if find(view, cx, dir, name)?.is_some() {
         return Err(FsErrno::Exist.into());
     }
+    trash::check_adds_to(dir)?;
     check_subdir_room(dir, kind)
 }
 
@@ -123,7 +125,7 @@ pub fn remove_entry(txn: &mut Txn<'_>, cx: &mut Context<'_>, dir: &mut Inode, na
     touch(txn, cx, dir, name);
 }
 
-/// Takes a name away for good: what it named becomes an orphan with its last name. `check` says whether such an inode may go this way.
+/// Takes a name away: what it named goes to the trash with its last name, or becomes an orphan. `check` says whether such an inode may go this way.
 pub fn remove(
     txn: &mut Txn<'_>,
     cx: &mut Context<'_>,
@@ -134,9 +136,10 @@ pub fn remove(
     let mut dir = load(txn, cx, parent)?;
     let victim = find_inode(txn, cx, &dir, &name)?;
     check_sticky(cx, &dir, &victim)?;
+    trash::check_removes(victim.ino)?;
     check(&victim)?;
     remove_entry(txn, cx, &mut dir, &name, &victim);
-    let orphaned = orphan::lose_name(txn, cx, victim)?;
+    let orphaned = trash::lose_name(txn, cx, (parent, &name), victim)?;
     Ok(pb::RemovedReply { ino: victim.ino, orphaned })
 }
 

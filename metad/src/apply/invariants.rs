@@ -3,6 +3,7 @@
 
 use super::lock_invariants;
 use super::problem::{Problem, SliceAt, What};
+use super::trash;
 use crate::store::codec::Record;
 use crate::store::inode_record::{Inode, SlicePiece};
 use crate::store::records::{Dentry, SliceRefs, Usage, VolumeRef, Xattr};
@@ -10,7 +11,7 @@ use crate::store::{KvRead, StoreError, keys, read};
 use bytes::Bytes;
 use holdfast_proto::acl::Acl;
 use holdfast_proto::limits::CHUNK_BYTES;
-use holdfast_proto::{ROOT_INO, pb::FileKind, xattr};
+use holdfast_proto::{ROOT_INO, TRASH_INO, pb::FileKind, xattr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -199,7 +200,7 @@ impl VolumeState {
     fn check_counts(&mut self, names: &BTreeMap<u64, u32>, subdirs: &BTreeMap<u64, u32>, entries: &BTreeMap<u64, u64>) {
         for inode in self.inodes.values() {
             let ino = inode.ino;
-            let named = names.get(&ino).copied().unwrap_or(0) + u32::from(ino == ROOT_INO);
+            let named = names.get(&ino).copied().unwrap_or(0) + u32::from(ino == ROOT_INO || ino == TRASH_INO);
             let nlink = match inode.is_dir() {
                 true if named == 0 => 0,
                 true => 2 + subdirs.get(&ino).copied().unwrap_or(0),
@@ -223,7 +224,7 @@ impl VolumeState {
     fn check_inodes(&mut self) {
         for inode in self.inodes.values() {
             let (ino, mode) = (inode.ino, inode.mode);
-            if ino >= self.usage.next_ino {
+            if ino >= self.usage.next_ino && !(trash::is_own(ino) && inode.is_dir()) {
                 self.problems.push(What::InodeCounter { ino });
             }
             if mode > 0o7777 {
@@ -232,6 +233,9 @@ impl VolumeState {
         }
         let root = self.inodes.get(&ROOT_INO).is_some_and(|root| root.is_dir() && root.parent == ROOT_INO);
         self.expect(root, || What::Root);
+        // It has no entry that says where it is.
+        let trash_is_below_root = self.inodes.get(&TRASH_INO).is_none_or(|trash| trash.parent == ROOT_INO);
+        self.expect(trash_is_below_root, || What::DotDot { ino: TRASH_INO, parent: ROOT_INO });
         self.check_no_loops();
     }
 
@@ -271,9 +275,9 @@ impl VolumeState {
     fn check_usage(&mut self) {
         let named = || self.inodes.values().filter(|inode| !inode.is_orphan());
         let bytes: u64 = named().map(Inode::charge_bytes).fold(0, u64::saturating_add);
-        // Without the root.
-        let count = (named().count() as u64).saturating_sub(1);
-        let orphans = (self.inodes.len() as u64).saturating_sub(1 + count);
+        // Without the root and the trash's own directories.
+        let count = named().filter(|inode| inode.ino != ROOT_INO && !trash::is_own(inode.ino)).count() as u64;
+        let orphans = self.inodes.values().filter(|inode| inode.is_orphan()).count() as u64;
         let deleted = self.deleted.len() as u64;
         let usage = self.usage;
         let found = (usage.used_bytes, usage.used_inodes, usage.orphans, usage.deleted_slices);

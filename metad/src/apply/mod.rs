@@ -25,6 +25,7 @@ mod session;
 pub(crate) mod slices;
 #[cfg(test)]
 pub(crate) mod test_fs;
+pub mod trash;
 mod truncate;
 mod volume;
 pub(crate) mod xattr;
@@ -116,7 +117,7 @@ fn sender(op: &Op) -> Sender {
         Op::OpenSession(_) | Op::FormatVolume(_) | Op::ConfigVolume(_) | Op::ExpireSessions(_) | Op::Reclaim(_) => {
             Sender::Anyone
         }
-        Op::Repair(_) => Sender::Anyone,
+        Op::Repair(_) | Op::EmptyTrash(_) => Sender::Anyone,
         Op::Found(_) | Op::AddNode(_) | Op::RemoveNode(_) | Op::JoinNode(_) | Op::AdmitNode(_) => Sender::Anyone,
     }
 }
@@ -205,6 +206,7 @@ fn dispatch(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &Op) -> Ruling<Bytes> {
         Op::ExpireSessions(op) => reply(ops::expire_sessions::apply(txn, cx, op)),
         Op::FormatVolume(op) => reply(ops::format_volume::apply(txn, cx, op)),
         Op::Repair(op) => reply(ops::repair::apply(txn, cx, op)),
+        Op::EmptyTrash(op) => reply(ops::empty_trash::apply(txn, cx, op)),
         Op::ConfigVolume(op) => reply(ops::config_volume::apply(txn, cx, op)),
         Op::Found(op) => reply(ops::found::apply(txn, op)),
         Op::AddNode(op) => reply(ops::add_node::apply(txn, op)),

@@ -20,6 +20,8 @@ pub struct TestFs {
     creds: pb::Creds,
     effects: Effects,
     next_slice: u64,
+    later_sec: i64,
+    tight: bool,
 }
 
 type Answer<T> = Result<T, FsErrno>;
@@ -34,6 +36,8 @@ impl TestFs {
             creds: pb::Creds::default(),
             effects: Effects::default(),
             next_slice: 0,
+            later_sec: 0,
+            tight: false,
         };
         let settings = pb::VolumeSettings {
             name: "vol".into(),
@@ -60,8 +64,8 @@ impl TestFs {
     pub fn send(&mut self, session: u64, seq: u64, op: Op) -> Verdict {
         self.log_index += 1;
         let mutation = pb::Mutation { session, slot: 0, seq, creds: Some(self.creds.clone()), op: Some(op) };
-        let time = Some(pb::TimeSpec { sec: 1_000 + self.log_index as i64, nsec: 0 });
-        let entry = pb::LogEntry { time, mutations: vec![mutation], tight: false };
+        let time = Some(pb::TimeSpec { sec: 1_000 + self.later_sec + self.log_index as i64, nsec: 0 });
+        let entry = pb::LogEntry { time, mutations: vec![mutation], tight: self.tight };
         let mut applied = self.store.view(|view| apply_entry(view, self.log_index, &entry)).expect("applies");
         self.store.commit(self.log_index, applied.batch).expect("commits");
         let outcome = applied.outcomes.pop().expect("one outcome");
@@ -276,8 +280,24 @@ impl TestFs {
         assert!(matches!(self.send(0, 0, op.into_wire()), Verdict::Reply(_)));
         assert_eq!(self.effects.ended, [self.session]);
     }
+    pub fn keep_removed(&mut self, days: u32) {
+        let op = pb::ConfigVolumeOp { name: "vol".into(), trash_days: Some(days), ..Default::default() };
+        assert!(matches!(self.send(0, 0, op.into_wire()), Verdict::Reply(_)));
+    }
+    pub fn empty_trash(&mut self) {
+        let op = pb::EmptyTrashOp { volume: VOLUME };
+        assert!(matches!(self.send(0, 0, op.into_wire()), Verdict::Reply(_)));
+    }
+    /// From now on entries are stamped so much later.
+    pub fn pass_hours(&mut self, hours: i64) {
+        self.later_sec += hours * 3600;
+    }
+    /// From now on the leader's disk is nearly full, or not.
+    pub fn be_tight(&mut self, tight: bool) {
+        self.tight = tight;
+    }
     pub fn config(&mut self, capacity_bytes: Option<u64>, inodes_max: Option<u64>) {
-        let op = pb::ConfigVolumeOp { name: "vol".into(), capacity_bytes, inodes_max, storage: None };
+        let op = pb::ConfigVolumeOp { name: "vol".into(), capacity_bytes, inodes_max, trash_days: None, storage: None };
         assert!(matches!(self.send(0, 0, op.into_wire()), Verdict::Reply(_)));
     }
 }

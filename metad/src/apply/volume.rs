@@ -13,6 +13,7 @@ pub fn check_settings(settings: &pb::VolumeSettings) -> Ruling<()> {
     let sound = limits::volume_name_ok(&settings.name)
         && settings.uuid.len() == 16
         && settings.storage.is_some()
+        && settings.trash_days <= limits::TRASH_DAYS_MAX
         && block.is_power_of_two()
         && (limits::BLOCK_BYTES_MIN..=limits::BLOCK_BYTES_MAX).contains(&block);
     if sound { Ok(()) } else { Err(FsErrno::Inval.into()) }
@@ -46,6 +47,7 @@ pub fn write_new(txn: &mut Txn<'_>, cx: &Context<'_>, settings: &pb::VolumeSetti
         capacity_bytes: settings.capacity_bytes,
         inodes_max: settings.inodes_max,
         block_bytes: settings.block_size,
+        trash_days: settings.trash_days,
         ..Usage::default()
     };
     txn.put(&keys::volume_name(&settings.name), &VolumeRef(volume));

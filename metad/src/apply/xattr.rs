@@ -2,7 +2,7 @@
 //! permission and capabilities; what is asked here is what would be wrong whoever the client is. Called by the operations and queries.
 
 use super::context::{Context, Ruling};
-use super::inode;
+use super::{inode, trash};
 use crate::store::inode_record::Inode;
 use crate::store::records::Xattr;
 use crate::store::{KvRead, StoreError, keys, read, txn::Txn};
@@ -39,6 +39,7 @@ pub fn is_visible(creds: &pb::Creds, name: &[u8]) -> bool {
 
 /// EPERM: trusted attributes are root's, and user attributes are for files and directories; in a sticky directory for its owner.
 pub fn check_change(cx: &Context<'_>, inode: &Inode, name: &[u8]) -> Ruling<()> {
+    trash::check_changes(inode.ino)?;
     let user = name.starts_with(USER);
     let has_user = inode.is_regular() || inode.is_dir();
     let sticky = inode.is_dir() && inode.mode & libc::S_ISVTX != 0;

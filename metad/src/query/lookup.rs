@@ -2,6 +2,7 @@
 
 use super::{View, entry_reply};
 use crate::apply::context::Ruling;
+use crate::apply::trash;
 use crate::store::read;
 use holdfast_proto::{FsErrno, Name, pb};
 
@@ -13,7 +14,7 @@ pub fn answer(view: &View<'_>, query: &pb::LookupQuery) -> Ruling<pb::EntryReply
         _ => {}
     }
     let name = Name::new(query.name.clone())?;
-    let dentry = read::dentry(view.kv, view.volume, dir.ino, name.as_bytes())?.ok_or(FsErrno::NoEnt)?;
+    let dentry = trash::dentry(view.kv, view.volume, dir.ino, name.as_bytes())?.ok_or(FsErrno::NoEnt)?;
     Ok(entry_reply(&read::named_inode(view.kv, view.volume, dentry.ino)?))
 }
 

@@ -4,12 +4,13 @@
 use crate::apply::invariants;
 use crate::apply::problem::Problem;
 use crate::apply::repair::{self, Plan};
+use crate::apply::trash;
 use crate::store::codec::Record;
 use crate::store::inode_record::SlicePiece;
 use crate::store::records::Dentry;
 use crate::store::{KvRead, StoreError, keys, read};
 use bytes::Bytes;
-use holdfast_proto::{ROOT_INO, pb, pb::FileKind};
+use holdfast_proto::{ROOT_INO, TRASH_INO, pb, pb::FileKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -79,6 +80,10 @@ pub fn paths(view: &dyn KvRead, volume: u32, inos: &[u64]) -> Result<Vec<pb::Ino
 fn path(dirs: &BTreeMap<u64, (u64, Bytes)>, parent: u64, name: Bytes) -> Bytes {
     let (mut at, mut parts) = (parent, vec![name]);
     while at != ROOT_INO && parts.len() < DEPTH_MAX {
+        if at == TRASH_INO {
+            parts.push(Bytes::from_static(trash::NAME));
+            break;
+        }
         let Some((above, name)) = dirs.get(&at) else {
             parts.push(format!("(directory {at})").into());
             break;
@@ -142,5 +147,16 @@ mod tests {
         let mut told: Vec<_> = paths.iter().map(|path| (path.ino, &path.path[..])).collect();
         told.sort();
         assert_eq!(told, [(sub, &b"/d/s"[..]), (file, b"/d/s/f"), (file, b"/other")]);
+    }
+
+    #[test]
+    fn what_is_in_the_trash_is_told_of_by_its_path_there() {
+        let mut fs = TestFs::new();
+        fs.keep_removed(1);
+        let file = fs.create("f", 0o600).expect("creates").ino;
+        fs.unlink("f").expect("removes");
+        let paths = fs.store().view(|view| paths(view, VOLUME, &[file])).expect("reads");
+        let told: Vec<_> = paths.iter().map(|path| &path.path[..]).collect();
+        assert_eq!(told, [&b"/.trash/1970-01-01-00/1-2-f"[..]]);
     }
 }

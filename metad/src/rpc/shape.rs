@@ -54,6 +54,7 @@ fn check_op(op: &mutation::Op) -> Result<(), Misshapen> {
         mutation::Op::ExpireSessions(_) | mutation::Op::Reclaim(_) | mutation::Op::Repair(_) => {
             malformed("only the leader proposes this")
         }
+        mutation::Op::EmptyTrash(_) => malformed("only the leader proposes this"),
         mutation::Op::AddNode(_) | mutation::Op::RemoveNode(_) => malformed("members are changed by the admin service"),
         mutation::Op::Found(_) | mutation::Op::JoinNode(_) | mutation::Op::AdmitNode(_) => {
             malformed("only the leader proposes this")
@@ -105,7 +106,9 @@ mod tests {
         let expire = mutation::Op::ExpireSessions(pb::ExpireSessionsOp { sessions: vec![1] });
         let reclaim = mutation::Op::Reclaim(pb::ReclaimOp::default());
         assert_eq!(code(check_mutation(&mutation(expire))), Some(FailureCode::Malformed));
+        let empty_trash = mutation::Op::EmptyTrash(pb::EmptyTrashOp::default());
         assert_eq!(code(check_mutation(&mutation(reclaim))), Some(FailureCode::Malformed));
+        assert_eq!(code(check_mutation(&mutation(empty_trash))), Some(FailureCode::Malformed));
     }
 
     #[test]

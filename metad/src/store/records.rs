@@ -10,6 +10,7 @@
 //! SLOT         seq u64 | 0 and the reply's bytes, or 1 and errno u32
 //! SETTINGS     pb::VolumeSettings
 //! USAGE        next ino | used bytes | used inodes | orphans | deleted slices | capacity bytes | inodes max (u64 each) | block u32
+//!              | trash days u32, where it is not 0
 //! INODE        kind u8 | mode | nlink | uid | gid | rdev (u32 each) | size u64 | atime mtime ctime btime (i64, u32 each)
 //!              | generation | data version | parent | entries | orphaned at (u64 each)
 //! DENTRY       ino u64 | kind u8
@@ -235,11 +236,13 @@ pub struct Usage {
     /// 0: no limit.
     pub inodes_max: u64,
     pub block_bytes: u32,
+    /// 0: no trash.
+    pub trash_days: u32,
 }
 
 impl Record for Usage {
     const KIND: u8 = kind::USAGE;
-    const SIZE_HINT: usize = 60;
+    const SIZE_HINT: usize = 64;
     fn write(&self, out: &mut Writer) {
         out.u64(self.next_ino);
         out.u64(self.used_bytes);
@@ -249,6 +252,10 @@ impl Record for Usage {
         out.u64(self.capacity_bytes);
         out.u64(self.inodes_max);
         out.u32(self.block_bytes);
+        // Not written where there is nothing to say: the record is as it always was.
+        if self.trash_days != 0 {
+            out.u32(self.trash_days);
+        }
     }
     fn read(input: &mut Reader<'_>) -> Result<Self, StoreError> {
         Ok(Usage {
@@ -260,6 +267,7 @@ impl Record for Usage {
             capacity_bytes: input.u64()?,
             inodes_max: input.u64()?,
             block_bytes: input.u32()?,
+            trash_days: if input.is_empty() { 0 } else { input.u32()? },
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use holdfast_proto::pb::{self, mutation::Op};
-use holdfast_proto::{Op as _, ROOT_INO, limits};
+use holdfast_proto::{Op as _, ROOT_INO, TRASH_INO, limits};
 use metad::apply::{Outcome, Verdict};
 use prost::Message;
 use rand::rngs::StdRng;
@@ -10,6 +10,8 @@ use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 
 const SLOTS: usize = 3;
+/// Where the trash keeps what these logs remove: their clock stays in one hour.
+pub const FIRST_HOUR_INO: u64 = TRASH_INO + 1;
 const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "a-much-longer-name.txt"];
 
 pub struct Generator {
@@ -28,8 +30,9 @@ impl Generator {
         Generator {
             rng: StdRng::seed_from_u64(seed),
             sessions: BTreeMap::new(),
-            dirs: vec![ROOT_INO],
-            inos: vec![ROOT_INO],
+            // The trash and its first hour are there once it is switched on.
+            dirs: vec![ROOT_INO, TRASH_INO, FIRST_HOUR_INO],
+            inos: vec![ROOT_INO, TRASH_INO],
             next_slice: 0,
             sent: Vec::new(),
             log_index: 0,
@@ -95,12 +98,15 @@ impl Generator {
     }
 
     fn op_without_session(&mut self) -> Op {
-        match self.rng.random_range(0..8) {
+        match self.rng.random_range(0..9) {
+            8 => pb::EmptyTrashOp { volume: 1 }.into_wire(),
             0 => format_volume().into_wire(),
             1 => {
                 let capacity_bytes = Some(self.one_of(&[0, 300_000, 500_000_000]));
                 let inodes_max = Some(self.one_of(&[0, 20, 60]));
-                pb::ConfigVolumeOp { name: "vol".into(), capacity_bytes, inodes_max, storage: None }.into_wire()
+                let trash_days = self.one_of(&[None, Some(0), Some(1), Some(1)]);
+                pb::ConfigVolumeOp { name: "vol".into(), capacity_bytes, inodes_max, trash_days, storage: None }
+                    .into_wire()
             }
             2 => pb::ExpireSessionsOp { sessions: vec![self.rng.random_range(1..12)] }.into_wire(),
             3..6 => open_session(self.rng.random_range(0..5)).into_wire(),

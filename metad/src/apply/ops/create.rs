@@ -2,6 +2,7 @@
 
 use crate::apply::context::{Context, Ruling};
 use crate::apply::dir::{self, NewInode};
+use crate::apply::trash;
 use crate::store::{read, txn::Txn};
 use holdfast_proto::FsErrno;
 use holdfast_proto::pb::{self, FileKind};
@@ -12,6 +13,7 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::CreateOp) -> Ruli
     if let Some(dentry) = dir::find(txn, cx, &parent, &name)? {
         return open_existing(txn, cx, op, dentry.ino);
     }
+    trash::check_adds_to(&parent)?;
     let new = NewInode { kind: FileKind::Regular, mode: op.mode, umask: op.umask };
     dir::add_new(txn, cx, (&mut parent, &name), new, |_, _| {})
 }

@@ -1,7 +1,7 @@
 //! Format volume: a new volume with an empty root. Idempotent by (name, uuid). Called by apply::dispatch only.
 
 use crate::apply::context::{Context, Ruling};
-use crate::apply::volume;
+use crate::apply::{trash, volume};
 use crate::store::{keys, read, txn::Txn};
 use holdfast_proto::{FsErrno, pb};
 
@@ -27,5 +27,8 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::FormatVolumeOp) -
     txn.put(&keys::counters(), &counters);
     let settings = pb::VolumeSettings { id, created: Some(cx.now.into()), ..wanted.clone() };
     volume::write_new(txn, cx, &settings);
+    if settings.trash_days > 0 {
+        trash::make(txn, cx)?;
+    }
     Ok(pb::VolumeReply { settings: Some(settings) })
 }

@@ -9,6 +9,7 @@ pub mod config_volume;
 pub mod copy_file_range;
 pub mod create;
 pub mod drop_locks;
+pub mod empty_trash;
 pub mod expire_sessions;
 pub mod fallocate;
 pub mod format_volume;

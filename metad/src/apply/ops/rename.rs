@@ -3,7 +3,7 @@
 
 use crate::apply::context::{Context, Ruling};
 use crate::apply::dir::{self, NewInode};
-use crate::apply::{inode, orphan, quota};
+use crate::apply::{inode, quota, trash};
 use crate::store::inode_record::Inode;
 use crate::store::{StoreError, keys, read, txn::Txn};
 use holdfast_proto::{FsErrno, Name, pb};
@@ -36,6 +36,7 @@ pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::RenameOp) -> Ruli
         Some(dentry) => Some(read::named_inode(txn, cx.volume, dentry.ino)?),
         None => None,
     };
+    check_trash((&from, &moved), (&to, target.as_ref()), has(EXCHANGE) || has(WHITEOUT))?;
     check_loops(txn, cx, has(EXCHANGE), (&from, &moved), (&to, target.as_ref()))?;
     match target {
         // Two names of one inode: rename(2) does nothing, and says so with success.
@@ -58,6 +59,18 @@ fn check_whiteout(txn: &Txn<'_>, cx: &Context<'_>) -> Ruling<()> {
         return Err(FsErrno::Perm.into());
     }
     quota::check_inode(&read::usage(txn, cx.volume)?)
+}
+
+/// Things come into the trash by being removed alone, and leave it by a plain rename; `leaves_something` in its place.
+fn check_trash(
+    (from, moved): (&Place, &Inode),
+    (to, target): (&Place, Option<&Inode>),
+    leaves_something: bool,
+) -> Ruling<()> {
+    trash::check_changes(moved.ino)?;
+    target.map_or(Ok(()), |target| trash::check_changes(target.ino))?;
+    trash::check_adds_to(&to.dir)?;
+    if leaves_something { trash::check_adds_to(&from.dir) } else { Ok(()) }
 }
 
 /// A directory cannot move into itself or below itself.
@@ -130,7 +143,7 @@ fn move_entry(
         dir::add_new(txn, cx, (dir, &from.name), whiteout, |_, _| {})?;
     }
     let Some(target) = target else { return Ok(pb::RemovedReply::default()) };
-    let orphaned = orphan::lose_name(txn, cx, target)?;
+    let orphaned = trash::lose_name(txn, cx, (to.dir.ino, &to.name), target)?;
     Ok(pb::RemovedReply { ino: target.ino, orphaned })
 }
 

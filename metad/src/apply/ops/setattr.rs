@@ -4,7 +4,7 @@
 
 use crate::apply::context::{Context, Ruling};
 use crate::apply::inode::{self, MODE_BITS, S_ISGID, S_ISUID};
-use crate::apply::{acl, quota, truncate, xattr};
+use crate::apply::{acl, quota, trash, truncate, xattr};
 use crate::store::inode_record::Inode;
 use crate::store::records::{Stamp, Usage};
 use crate::store::{keys, read, txn::Txn};
@@ -13,6 +13,7 @@ use holdfast_proto::{FsErrno, limits, pb};
 
 pub fn apply(txn: &mut Txn<'_>, cx: &mut Context<'_>, op: &pb::SetattrOp) -> Ruling<pb::EntryReply> {
     let old = inode::load(txn, cx, op.ino)?;
+    trash::check_changes(old.ino)?;
     check_mode(cx, &old, op)?;
     check_owner(cx, &old, op)?;
     check_times(txn, cx, &old, op)?;

@@ -247,3 +247,5 @@ mod meanwhile_test;
 #[cfg(test)]
 #[path = "repair_test.rs"]
 mod tests;
+#[cfg(test)]
+mod trash_test;

@@ -2,14 +2,14 @@
 
 use super::{GONE, NO_RULE, Remedy, Scope, lost_found};
 use crate::apply::problem::What;
-use crate::apply::session;
+use crate::apply::{session, trash};
 use crate::store::codec::Record;
 use crate::store::inode_record::Inode;
 use crate::store::records::{self, Dentry, Symlink};
 use crate::store::{KvRead, StoreError, keys, read, txn::Txn};
 use bytes::Bytes;
 use holdfast_proto::limits::CHUNK_BYTES;
-use holdfast_proto::{ROOT_INO, pb::FileKind};
+use holdfast_proto::{ROOT_INO, TRASH_INO, pb::FileKind};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -226,7 +226,8 @@ fn unnamed(txn: &mut Txn<'_>, scope: &Scope, ino: u64) -> Result<Remedy, StoreEr
     let witnesses = [inode.is_orphan(), inode.orphaned_at != 0, listed.is_some()];
     let waits = matches!(inode.kind, FileKind::Regular | FileKind::Directory);
     let is_full = read::any(txn, &keys::dentries(scope.volume, ino))?;
-    if witnesses.iter().filter(|says| **says).count() < 2 || !waits || is_full || ino == ROOT_INO {
+    let waits = waits && !is_full && ino != ROOT_INO && !trash::is_own(ino);
+    if witnesses.iter().filter(|says| **says).count() < 2 || !waits {
         return adopt(txn, scope, inode);
     }
     inode.orphaned_at = listed.unwrap_or(inode.orphaned_at);
@@ -247,11 +248,20 @@ fn orphan_index(txn: &Txn<'_>, scope: &Scope, ino: u64) -> Result<Option<u64>, S
     Ok(found)
 }
 
-/// Gives it a name in /lost+found: # and its number.
+/// Where an inode without a name goes: the hours of the trash back to it, whatever else to /lost+found, where it is called # and its number.
+fn home_of(txn: &mut Txn<'_>, scope: &Scope, ino: u64) -> Result<Option<(u64, String)>, StoreError> {
+    let Some(name) = trash::hour_name(ino) else {
+        return Ok(lost_found(txn, scope)?.filter(|home| *home != ino).map(|home| (home, format!("#{ino}"))));
+    };
+    if !read::inode(txn, scope.volume, TRASH_INO)?.is_some_and(|trash| trash.is_dir()) {
+        remake(txn, scope, TRASH_INO, FileKind::Directory)?;
+    }
+    Ok(Some((TRASH_INO, name)))
+}
+
 fn adopt(txn: &mut Txn<'_>, scope: &Scope, inode: Inode) -> Result<Remedy, StoreError> {
     let (volume, ino) = (scope.volume, inode.ino);
-    let name = format!("#{ino}");
-    let Some(home) = lost_found(txn, scope)?.filter(|home| *home != ino) else { return Ok(Remedy::NoLostFound) };
+    let Some((home, name)) = home_of(txn, scope, ino)? else { return Ok(Remedy::NoLostFound) };
     if read::dentry(txn, volume, home, name.as_bytes())?.is_some() {
         return Ok(Remedy::Refused("its name in /lost+found is taken: rename what is there, and repair again"));
     }
@@ -267,7 +277,8 @@ fn adopt(txn: &mut Txn<'_>, scope: &Scope, inode: Inode) -> Result<Remedy, Store
         dir.entries += 1;
         dir.nlink += u32::from(kind == FileKind::Directory);
     };
-    edit(txn, scope, home, take_in, "is moved to /lost+found")
+    let done = if home == TRASH_INO { "is put back into the trash" } else { "is moved to /lost+found" };
+    edit(txn, scope, home, take_in, done)
 }
 
 /// It is no orphan: nothing says so any more.
