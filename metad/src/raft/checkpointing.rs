@@ -45,6 +45,10 @@ impl Checkpointing {
 }
 
 impl RaftNode {
+    pub fn log(&self) -> &LogStore {
+        &self.checkpoints.log
+    }
+
     pub fn log_disk_bytes(&self) -> u64 {
         self.checkpoints.log.disk_bytes()
     }

@@ -64,17 +64,38 @@ impl LogStoreError {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Follows each flush of the log, and says when it counts: for tests, which have disks of their own.
+pub trait FlushWatch: Send + Sync {
+    /// A flush begins.
+    fn started(&self);
+    /// The WAL has made it. Those who wait for it are answered by `FlushEnd::complete`. Called on the WAL's own thread.
+    fn ended(&self, end: FlushEnd);
+}
+
+/// A flush that the WAL has made, and nobody has been told of.
+pub struct FlushEnd {
+    callback: FlushCallback,
+    result: io::Result<()>,
+}
+
+impl FlushEnd {
+    pub fn complete(self) {
+        self.callback.finish(self.result);
+    }
+}
+
+#[derive(Clone)]
 pub struct LogStoreOptions {
     /// Whether a flush reaches the disk. Off in tests only.
     pub sync: bool,
     /// Bytes after which the WAL starts a new file; the log goes file by file.
     pub chunk_bytes: u64,
+    pub watch: Option<Arc<dyn FlushWatch>>,
 }
 
 impl Default for LogStoreOptions {
     fn default() -> LogStoreOptions {
-        LogStoreOptions { sync: true, chunk_bytes: CHUNK_BYTES_MAX }
+        LogStoreOptions { sync: true, chunk_bytes: CHUNK_BYTES_MAX, watch: None }
     }
 }
 
@@ -108,6 +129,7 @@ struct State {
 struct Inner {
     state: Mutex<State>,
     sync: bool,
+    watch: Option<Arc<dyn FlushWatch>>,
     /// Bytes of log there were at start, and all that were appended since.
     grown_bytes: AtomicU64,
 }
@@ -129,7 +151,16 @@ impl Drop for FlushCallback {
 }
 
 impl raft_log::Callback for FlushCallback {
-    fn send(mut self, result: io::Result<()>) {
+    fn send(self, result: io::Result<()>) {
+        match self.inner.as_ref().and_then(|inner| inner.watch.clone()) {
+            Some(watch) => watch.ended(FlushEnd { callback: self, result }),
+            None => self.finish(result),
+        }
+    }
+}
+
+impl FlushCallback {
+    fn finish(mut self, result: io::Result<()>) {
         metrics::histogram!(crate::metrics::WAL_FLUSH_SECONDS).record(self.started.elapsed().as_secs_f64());
         let waiters = std::mem::take(&mut self.waiters);
         let Some(inner) = &self.inner else { return };
@@ -221,6 +252,9 @@ impl Inner {
         }
         state.flushing = true;
         let callback = FlushCallback { waiters, inner: Some(self.clone()), started: Instant::now() };
+        if let Some(watch) = &self.watch {
+            watch.started();
+        }
         // On an error the callback is dropped with its waiters: Raft learns it from the poisoned store's next call.
         if let Err(error) = state.log.flush(self.sync, Some(callback)) {
             state.poison("start flush of raft log", &error);
@@ -257,7 +291,12 @@ impl LogStore {
         let grown_bytes = AtomicU64::new(log.on_disk_size());
         let state =
             State { fatal, log, ring: TailRing::default(), flushing: false, waiting: Vec::new(), poisoned: None };
-        Ok(LogStore(Arc::new(Inner { state: Mutex::new(state), sync: options.sync, grown_bytes })))
+        Ok(LogStore(Arc::new(Inner {
+            state: Mutex::new(state),
+            sync: options.sync,
+            watch: options.watch,
+            grown_bytes,
+        })))
     }
 
     /// Whether this node has ever voted, that is, whether others may rely on a lease that it granted.
@@ -267,6 +306,14 @@ impl LogStore {
 
     pub fn last_log_id(&self) -> Option<LogId> {
         self.state().log.log_state().last().map(LogId::from)
+    }
+
+    /// The entries of a range that the log has.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn entries(&self, range: Range<u64>) -> io::Result<Vec<Entry>> {
+        self.state().read(range, usize::MAX)
     }
 
     /// Index up to which entries are gone; 0: none are.

@@ -4,6 +4,7 @@
 pub mod channel;
 pub mod checkpointing;
 pub mod convert;
+pub mod dial;
 pub mod log_store;
 pub mod members;
 pub mod network;

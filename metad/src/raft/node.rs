@@ -3,7 +3,8 @@
 
 use super::channel::Caller;
 use super::checkpointing::{Checkpointing, unreadable};
-use super::log_store::{LogStore, LogStoreError, LogStoreOptions};
+use super::dial::Dial;
+use super::log_store::{FlushWatch, LogStore, LogStoreError, LogStoreOptions};
 use super::network::PeerNetwork;
 use super::state_machine::{FreshCheckpoint, NodeStore, StateMachine};
 use super::types::{Command, EntryResponder, Raft, TypeConfig};
@@ -21,7 +22,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
-use tonic::transport::ClientTlsConfig;
 
 /// Part of the lease that is trusted for local reads: the rest is for clocks that run at different rates.
 const LEASE_TRUST: f64 = 0.8;
@@ -45,9 +45,10 @@ pub struct RaftOptions {
     pub dir: PathBuf,
     pub addrs: BTreeMap<u64, String>,
     pub caller: Caller,
-    pub tls: Option<ClientTlsConfig>,
+    pub dial: Dial,
     pub timing: Timing,
     pub sync: bool,
+    pub flush_watch: Option<Arc<dyn FlushWatch>>,
     /// The log goes file by file: of about this size.
     pub log_chunk_bytes: u64,
     /// It must not stand for election before it is told to.
@@ -177,8 +178,13 @@ fn recover_state(store: &NodeStore, log: &LogStore) -> Result<(), MetadError> {
     if store.recover(purged).map_err(unreadable(store))? { Ok(()) } else { Err(MetadError::StateLost { purged }) }
 }
 
-async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode, LogStore), MetadError> {
-    let log_options = LogStoreOptions { sync: options.sync, chunk_bytes: options.log_chunk_bytes };
+/// Raft on the runtime of the caller, who has to poll `RaftNode::take_part`. Returns when the committed log has been applied.
+///
+/// # Errors
+/// The log or the state cannot be opened.
+pub async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode, LogStore), MetadError> {
+    let (sync, chunk_bytes, watch) = (options.sync, options.log_chunk_bytes, options.flush_watch.clone());
+    let log_options = LogStoreOptions { sync, chunk_bytes, watch };
     let log = LogStore::open(&options.dir.join("wal"), log_options, options.fatal.clone())?;
     let voted = log.has_vote();
     let blank = !voted && log.last_log_id().is_none();
@@ -190,8 +196,8 @@ async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode
     let machine = StateMachine::new(store.clone(), fresh.clone(), options.fatal.clone());
     let election_max = Duration::from_millis(options.timing.election_max_ms);
     let votes_from = Instant::now() + if voted { election_max + VOTE_DRIFT } else { Duration::ZERO };
-    let (caller, addrs, tls) = (options.caller.clone(), options.addrs.clone(), options.tls.clone());
-    let network = PeerNetwork { caller, state: store.clone(), addrs, tls };
+    let (caller, addrs, dial) = (options.caller.clone(), options.addrs.clone(), options.dial.clone());
+    let network = PeerNetwork { caller, state: store.clone(), addrs, dial };
     let config = Arc::new(raft_config(&options.timing)?);
     let raft = Raft::new(options.id, config, network, log.clone(), machine)
         .await
@@ -262,16 +268,9 @@ async fn run(options: RaftOptions, store: Arc<NodeStore>, ready: Ready, mut stop
     if ready.send(Ok((node.clone(), tokio::runtime::Handle::current()))).is_err() {
         return;
     }
-    let stop = stopped.wait_for(|stop| *stop);
-    let serve = async {
-        if !node.blank && !options.learns {
-            node.stand_for_election().await;
-        }
-        node.watch_core().await;
-    };
     tokio::select! {
-        _ = stop => {}
-        () = serve => {}
+        _ = stopped.wait_for(|stop| *stop) => {}
+        () = node.take_part(options.learns) => {}
     }
     if let Err(error) = node.raft.shutdown().await {
         tracing::warn!(%error, "raft core did not stop in order");
@@ -467,6 +466,14 @@ impl RaftNode {
     /// Whether the core still answers. Used by the watchdog.
     pub async fn core_answers(&self, within: Duration) -> bool {
         matches!(tokio::time::timeout(within, self.raft.with_raft_state(|_| ())).await, Ok(Ok(())))
+    }
+
+    /// Runs until Raft has stopped. `learns`: it must not stand for election before it is told to.
+    pub async fn take_part(&self, learns: bool) {
+        if !self.blank && !learns {
+            self.stand_for_election().await;
+        }
+        self.watch_core().await;
     }
 
     /// Raises Fatal when the core has died (openraft issue 2116: the process would live on without it).
