@@ -155,7 +155,7 @@ pub fn run_many(settings: &Settings) {
     let (began, mut told, mut done) = (Instant::now(), Instant::now(), 0_u64);
     loop {
         while children.len() < width
-            && failed.len() < 5
+            && failed.len() < 40
             && let Some(seed) = waiting.next()
         {
             children.push(Child::start(&Plan { seed, planted: Planted::Nothing }));

@@ -4,16 +4,19 @@
 //! What the paper calls a term is here a leader id, (term, node): openraft orders them so, and a node may grant a vote to a higher
 //! node id of the same term. So "one vote a term" reads: votes that were answered never go back.
 
+use crate::os::hash_of;
+use crate::promises::Promises;
 use metad::raft::node::RaftNode;
 use metad::raft::types::{Command, Entry, LogId, Payload};
 use metad::store::{KvCommit, KvRead, StoreError};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::ops::ControlFlow;
 
 /// (term, node, index).
 pub type Id = (u64, u64, u64);
 
-fn id_of(id: &LogId) -> Id {
+pub fn id_of(id: &LogId) -> Id {
     (id.leader_id.term, id.leader_id.node_id, id.index)
 }
 
@@ -27,6 +30,8 @@ struct Known {
 struct Mirror {
     log: BTreeMap<u64, Id>,
     leads: Option<u64>,
+    /// Its entries before this index have been looked at as committed.
+    committed_before: u64,
 }
 
 #[derive(Default)]
@@ -41,15 +46,15 @@ pub struct Checks {
     /// Digest of the state at each index at which one was looked at.
     states: BTreeMap<u64, u64>,
     leaders: BTreeMap<u64, Vec<u64>>,
+    pub promises: Promises,
     pub wrong: Vec<String>,
 }
 
 fn content(entry: &Entry) -> u64 {
-    let fold = |bytes: &[u8]| bytes.iter().fold(1_u64, |sum, byte| crate::os::mix(sum ^ u64::from(*byte)));
     match &entry.payload {
         Payload::Blank => 0,
-        Payload::Normal(Command(bytes)) => fold(bytes),
-        Payload::Membership(membership) => fold(format!("{membership:?}").as_bytes()),
+        Payload::Normal(Command(bytes)) => hash_of(bytes),
+        Payload::Membership(membership) => hash_of(format!("{membership:?}").as_bytes()),
     }
 }
 
@@ -60,16 +65,22 @@ impl Checks {
 
     /// A node went down: what it knew is looked at afresh.
     pub fn forget(&mut self, id: u64) {
-        self.mirrors.remove(&id);
+        let mirror = self.mirrors.remove(&id).unwrap_or_default();
+        self.promises.go_down(id, |index| mirror.log.get(&index).copied());
     }
 
     pub fn look(&mut self, node: &RaftNode) {
         let last = node.log().last_log_id();
-        let mirror = self.mirrors.remove(&node.id).unwrap_or_default();
+        let mirror = self.mirrors.remove(&node.id);
+        if mirror.is_none() {
+            self.promises.come_back(node);
+        }
+        let mirror = mirror.unwrap_or_default();
         let mut mirror = self.follow(node, last.as_ref(), mirror);
-        self.check_committed(node, &mirror);
+        self.check_committed(node, &mut mirror);
         self.check_leader(node, &mut mirror);
         self.mirrors.insert(node.id, mirror);
+        self.wrong.append(&mut self.promises.wrong);
     }
 
     /// Takes over what has changed in a node's log. Log Matching (section 5.3): an entry is the same in all logs, and so is the one before it.
@@ -97,6 +108,7 @@ impl Checks {
             }
         };
         mirror.log.split_off(&from);
+        mirror.committed_before = mirror.committed_before.min(from);
         for entry in &entries {
             self.take(node.id, entry, &mut mirror);
         }
@@ -127,19 +139,19 @@ impl Checks {
     }
 
     /// State Machine Safety (section 5.4.3): what is committed at an index is the same on all nodes, for ever.
-    fn check_committed(&mut self, node: &RaftNode, mirror: &Mirror) {
+    fn check_committed(&mut self, node: &RaftNode, mirror: &mut Mirror) {
         let facts = node.facts();
         let through = facts.committed.max(facts.applied);
-        for (index, id) in mirror.log.range(..=through) {
-            if through == 0 && node.facts().term == 0 {
-                break;
-            }
+        // An index of 0 is also that of a node that knows nothing.
+        if through == 0 || through < mirror.committed_before {
+            return;
+        }
+        for (index, id) in mirror.log.range(mirror.committed_before..=through) {
+            mirror.committed_before = index + 1;
             match self.committed.get(index) {
                 Some(other) if other != id => {
-                    self.wrong.push(format!(
-                        "state machine safety: node {} has {id:?} committed, another {other:?}",
-                        node.id
-                    ));
+                    let node = node.id;
+                    self.wrong.push(format!("state machine safety: node {node} has {id:?} committed, another {other:?}"));
                 }
                 Some(_) => {}
                 None => {
@@ -199,16 +211,13 @@ impl Checks {
 
 /// The index a state is of, and a digest of all of it.
 pub fn digest(view: &dyn KvRead) -> Result<(u64, u64), StoreError> {
-    let mut sum = 0_u64;
+    let mut hasher = DefaultHasher::new();
     view.scan(&[], &metad::store::keys::STATE_END, &mut |key, value| {
         for bytes in [key, value] {
-            sum = bytes.chunks(8).fold(crate::os::mix(sum ^ bytes.len() as u64), |sum, part| {
-                let mut word = [0; 8];
-                word[..part.len()].copy_from_slice(part);
-                crate::os::mix(sum ^ u64::from_le_bytes(word))
-            });
+            hasher.write_usize(bytes.len());
+            hasher.write(bytes);
         }
         ControlFlow::Continue(())
     })?;
-    Ok((metad::raft::state_machine::applied_index(view)?, sum))
+    Ok((metad::raft::state_machine::applied_index(view)?, hasher.finish()))
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const SECTOR_BYTES: usize = 512;
 
 /// Bytes of each file, by name.
-type Lengths = BTreeMap<String, u64>;
+pub type Lengths = BTreeMap<String, u64>;
 
 /// How a node goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,12 @@ fn lengths(dir: &Path) -> io::Result<Lengths> {
 }
 
 impl FlushWatch for Disk {
+    fn synced(&self) {
+        if !self.lies {
+            self.state.lock().durable = lengths(&self.wal).expect("the WAL's directory is there");
+        }
+    }
+
     fn started(&self) {
         self.state.lock().started += 1;
     }
@@ -78,9 +84,9 @@ impl FlushWatch for Disk {
 }
 
 impl Disk {
-    /// All that is in `wal` now is durable.
-    pub fn new(wal: &Path, lies: bool) -> Disk {
-        let durable = lengths(wal).unwrap_or_default();
+    /// `durable`: of what an earlier process left; else all that is in `wal` now.
+    pub fn new(wal: &Path, lies: bool, durable: Option<Lengths>) -> Disk {
+        let durable = durable.unwrap_or_else(|| lengths(wal).unwrap_or_default());
         let state = State { durable, ..State::default() };
         Disk { wal: wal.to_owned(), lies, state: Mutex::new(state), ended: Condvar::new() }
     }
@@ -115,6 +121,10 @@ impl Disk {
             // It may start the next flush.
             due.complete();
         }
+    }
+
+    pub fn durable(&self) -> Lengths {
+        self.state.lock().durable.clone()
     }
 
     /// Forgets the flushes that nobody will hear of.

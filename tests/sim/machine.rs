@@ -1,7 +1,7 @@
 //! One machine: a node as metad's server starts it, but for its sockets and threads, on a runtime of its own whose clock stands still
 //! between steps. Dropping the runtime is the end of the process, wherever each of its tasks was.
 
-use crate::disk::{Crash, Disk};
+use crate::disk::{Crash, Disk, Lengths};
 use crate::net::{Net, Port, address, answer};
 use crate::os;
 use holdfast_proto::limits::FRAME_BYTES_MAX;
@@ -66,6 +66,8 @@ pub struct Machine {
     pub stopped_until: u64,
     pub slow_disk: bool,
     lies: bool,
+    /// Of the log that a killed process left.
+    durable: Option<Lengths>,
 }
 
 pub fn paused_runtime() -> Runtime {
@@ -86,6 +88,7 @@ impl Machine {
             stopped_until: 0,
             slow_disk: false,
             lies,
+            durable: None,
         }
     }
 
@@ -110,7 +113,7 @@ impl Machine {
         self.lives += 1;
         let runtime = paused_runtime();
         let wal = self.dir.join("wal");
-        let disk = Arc::new(Disk::new(&wal, self.lies));
+        let disk = Arc::new(Disk::new(&wal, self.lies, self.durable.take()));
         let (booted, fatal) = (Arc::<Mutex<Booted>>::default(), Fatal::default());
         let port = Arc::new(Port { net: net.clone(), id: self.id });
         let boot = Boot { config: self.config(peers), port, disk: disk.clone(), fatal: fatal.clone() };
@@ -178,6 +181,7 @@ impl Machine {
         let left = self.dir.join("wal.left");
         let story = process.disk.crash(&left, crash, rng).expect("a copy of the log");
         let store = process.booted.lock().store.clone();
+        self.durable = (crash == Crash::Kill).then(|| process.disk.durable());
         process.disk.abandon();
         drop(process);
         // Threads of the old life may hold the state for a moment yet.

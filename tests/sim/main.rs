@@ -15,6 +15,7 @@ mod net;
 mod oracle;
 mod os;
 mod planted;
+mod promises;
 mod trace;
 mod world;
 

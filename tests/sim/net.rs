@@ -2,6 +2,8 @@
 //! in order, as on a TCP connection; between calls there is no order. A link may be slow, lose (which holds a call up, or breaks it)
 //! or be cut in one direction; and a call may come twice, the second time late and with nobody waiting for its answer.
 
+use crate::planted::Planted;
+use crate::promises::{Kind, Said, always_granted, said};
 use crate::trace::Trace;
 use metad::raft::dial::Carrier;
 use parking_lot::Mutex;
@@ -35,10 +37,7 @@ impl Packet {
         match self {
             Packet::Open(uri, _) => format!("open {}", uri.path()),
             Packet::Head(status, _) => format!("head {status}"),
-            Packet::Data(bytes) => {
-                let sum = bytes.iter().fold(0_u64, |sum, byte| crate::os::mix(sum ^ u64::from(*byte)));
-                format!("data {} {sum:016x}", bytes.len())
-            }
+            Packet::Data(bytes) => format!("data {} {:016x}", bytes.len(), crate::os::hash_of(bytes)),
             Packet::Trailers(_) => "trailers".to_owned(),
             Packet::End => "end".to_owned(),
             Packet::Broken(why) => format!("broken: {why}"),
@@ -70,6 +69,7 @@ struct Call {
     broken: bool,
     sent: Vec<Packet>,
     ghost: bool,
+    kind: Kind,
 }
 
 struct Flight {
@@ -101,6 +101,8 @@ struct State {
     doors: BTreeMap<u64, UnboundedSender<Incoming>>,
     cut: BTreeSet<(u64, u64)>,
     weather: Weather,
+    planted: Planted,
+    said: Vec<(u64, Said)>,
 }
 
 pub struct Net {
@@ -150,10 +152,24 @@ impl State {
         }
     }
 
-    fn send(&mut self, id: u64, toward: Toward, packet: Packet) {
+    fn send(&mut self, id: u64, toward: Toward, mut packet: Packet) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         if call.broken {
             return;
+        }
+        match &mut packet {
+            Packet::Open(uri, _) => call.kind = Kind::of_path(uri.path()),
+            Packet::Data(bytes) if toward == Toward::Client => {
+                if self.planted == Planted::ForgottenVotes
+                    && call.kind == Kind::Vote
+                    && let Some(Packet::Data(asked)) = call.sent.get(1)
+                    && let Some(forged) = always_granted(asked, bytes)
+                {
+                    *bytes = forged;
+                }
+                self.said.extend(said(call.kind, bytes).into_iter().map(|said| (call.server, said)));
+            }
+            _ => {}
         }
         if toward == Toward::Server && call.sent.len() < GHOST_FRAMES_MAX && !call.ghost {
             call.sent.push(packet.clone());
@@ -238,7 +254,7 @@ impl State {
     fn new_call(&mut self, client: u64, server: u64, to_client: Option<UnboundedSender<Packet>>, ghost: bool) -> u64 {
         self.next_call += 1;
         let call =
-            Call { client, server, to_client, to_server: None, last: [0; 2], broken: false, sent: Vec::new(), ghost };
+            Call { client, server, to_client, to_server: None, last: [0; 2], broken: false, sent: Vec::new(), ghost, kind: Kind::Other };
         self.calls.insert(self.next_call, call);
         self.next_call
     }
@@ -273,7 +289,7 @@ impl State {
 }
 
 impl Net {
-    pub fn new(seed: u64, trace: Trace) -> Arc<Net> {
+    pub fn new(seed: u64, planted: Planted, trace: Trace) -> Arc<Net> {
         let state = State {
             now: 0,
             rng: StdRng::seed_from_u64(seed),
@@ -285,6 +301,8 @@ impl Net {
             doors: BTreeMap::new(),
             cut: BTreeSet::new(),
             weather: Weather::default(),
+            planted,
+            said: Vec::new(),
         };
         Arc::new(Net { state: Mutex::new(state), trace })
     }
@@ -308,6 +326,11 @@ impl Net {
 
     pub fn set_weather(&self, weather: Weather) {
         self.state.lock().weather = weather;
+    }
+
+    /// What nodes have promised since the last call.
+    pub fn take_said(&self) -> Vec<(u64, Said)> {
+        std::mem::take(&mut self.state.lock().said)
     }
 
     /// Cuts exactly these links, each in one direction.

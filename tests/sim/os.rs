@@ -3,6 +3,7 @@
 //! libraries (the counters behind `select!`) would let one run change the next.
 
 use std::cell::Cell;
+use std::hash::Hasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where simulated wall clocks begin: some day in 2026, seconds.
@@ -27,6 +28,13 @@ pub fn seed_process(seed: u64) {
 /// From now on this thread's clocks stand at so many simulated nanoseconds.
 pub fn set_clock(nanos: u64) {
     NOW.set(nanos);
+}
+
+/// The same bytes, the same number: in every process, and fast where nothing of ours is optimised.
+pub fn hash_of(bytes: &[u8]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// Spreads the bits of a number (splitmix64).

@@ -60,7 +60,7 @@ impl World {
     pub fn new(plan: &Plan, root: &Path) -> World {
         let trace = Trace::default();
         let mut rng = StdRng::seed_from_u64(os::mix(plan.seed));
-        let net = Net::new(rng.random(), trace.clone());
+        let net = Net::new(rng.random(), plan.planted, trace.clone());
         let peers: BTreeMap<u64, String> = (1..=3).map(|id| (id, address(id))).collect();
         let lies = plan.planted == Planted::LyingFsync;
         let machines = peers.keys().map(|id| (*id, Machine::new(root, *id, lies))).collect();
@@ -139,6 +139,9 @@ impl World {
             }
         }
         let nodes = self.nodes();
+        for (id, said) in self.net.take_said() {
+            self.checks.promises.hear(id, said);
+        }
         for node in &nodes {
             self.checks.look(node);
             if self.now.is_multiple_of(500) {

@@ -66,6 +66,8 @@ impl LogStoreError {
 
 /// Follows each flush of the log, and says when it counts: for tests, which have disks of their own.
 pub trait FlushWatch: Send + Sync {
+    /// All that is in the log's files is on the disk.
+    fn synced(&self);
     /// A flush begins.
     fn started(&self);
     /// The WAL has made it. Those who wait for it are answered by `FlushEnd::complete`. Called on the WAL's own thread.
@@ -302,6 +304,10 @@ impl LogStore {
     /// Whether this node has ever voted, that is, whether others may rely on a lease that it granted.
     pub fn has_vote(&self) -> bool {
         self.state().log.log_state().vote().is_some()
+    }
+
+    pub fn vote(&self) -> Option<Vote> {
+        self.state().log.log_state().vote().map(Vote::from)
     }
 
     pub fn last_log_id(&self) -> Option<LogId> {
