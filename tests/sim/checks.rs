@@ -151,7 +151,8 @@ impl Checks {
             match self.committed.get(index) {
                 Some(other) if other != id => {
                     let node = node.id;
-                    self.wrong.push(format!("state machine safety: node {node} has {id:?} committed, another {other:?}"));
+                    self.wrong
+                        .push(format!("state machine safety: node {node} has {id:?} committed, another {other:?}"));
                 }
                 Some(_) => {}
                 None => {

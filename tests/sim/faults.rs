@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-const KINDS: usize = 10;
+const KINDS: usize = 11;
 const TRANSFER_DEADLINE: Duration = Duration::from_secs(1);
 
 pub struct Faults {
@@ -19,6 +19,8 @@ pub struct Faults {
     weights: [u32; KINDS],
     /// Machines that are down, and when they start again.
     down: Vec<(u64, u64)>,
+    /// Machines that lose power then.
+    doomed: Vec<(u64, u64)>,
 }
 
 impl Faults {
@@ -27,8 +29,8 @@ impl Faults {
         for weight in &mut weights {
             *weight = if rng.random_bool(0.6) { rng.random_range(1..10) } else { 0 };
         }
-        let (ends, pace) = (now + rng.random_range(2_000..6_000), rng.random_range(60..600));
-        Faults { ends, next: now + 200, pace, weights, down: Vec::new() }
+        let (ends, pace) = (now + rng.random_range(1_500..4_000), rng.random_range(30..300));
+        Faults { ends, next: now + 200, pace, weights, down: Vec::new(), doomed: Vec::new() }
     }
 
     pub fn is_over(&self, now: u64) -> bool {
@@ -38,6 +40,8 @@ impl Faults {
     pub fn strike(&mut self, world: &mut World) {
         let now = world.now;
         self.down.extract_if(.., |(_, at)| *at <= now).for_each(|(id, _)| world.start(id));
+        let doomed: Vec<_> = self.doomed.extract_if(.., |(_, at)| *at <= now).collect();
+        doomed.into_iter().for_each(|(id, _)| self.crash(world, id, Crash::PowerLoss));
         if world.now < self.next {
             return;
         }
@@ -67,7 +71,18 @@ impl Faults {
             6 => slow_disk(world, id),
             7 => weather(world),
             8 => quiet_work(world, id),
+            9 => self.crash_twice(world, id),
             _ => clock(world, id),
+        }
+    }
+
+    /// A process is killed, and soon after its next one has begun the power goes.
+    fn crash_twice(&mut self, world: &mut World, id: u64) {
+        if world.machines[&id].is_up() {
+            world.crash(id, Crash::Kill);
+            let starts = world.now + world.rng.random_range(2..40);
+            self.down.push((id, starts));
+            self.doomed.push((id, starts + world.rng.random_range(2..60)));
         }
     }
 

@@ -253,8 +253,17 @@ impl State {
 
     fn new_call(&mut self, client: u64, server: u64, to_client: Option<UnboundedSender<Packet>>, ghost: bool) -> u64 {
         self.next_call += 1;
-        let call =
-            Call { client, server, to_client, to_server: None, last: [0; 2], broken: false, sent: Vec::new(), ghost, kind: Kind::Other };
+        let call = Call {
+            client,
+            server,
+            to_client,
+            to_server: None,
+            last: [0; 2],
+            broken: false,
+            sent: Vec::new(),
+            ghost,
+            kind: Kind::Other,
+        };
         self.calls.insert(self.next_call, call);
         self.next_call
     }

@@ -5,6 +5,7 @@
 //! with it the process.
 
 use super::tail_ring::TailRing;
+use super::torn_tail;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use super::wal_types::{WalTypes, WalVote, entry_from_wal, entry_to_wal};
 use crate::error::Fatal;
@@ -123,6 +124,9 @@ struct State {
     log: RaftLog,
     ring: TailRing,
     flushing: bool,
+    /// The log is synced before this offset, and will be before the other one when the flush in flight has ended.
+    synced: u64,
+    synced_next: u64,
     /// Appended after the flush in flight began: the next flush is theirs.
     waiting: Vec<Waiter>,
     poisoned: Option<String>,
@@ -173,6 +177,7 @@ impl FlushCallback {
             waiter.complete(copy_result(&result));
         }
         let mut state = inner.state.lock();
+        state.synced = state.synced_next;
         let waiting = std::mem::take(&mut state.waiting);
         state.flushing = false;
         if !waiting.is_empty() {
@@ -249,10 +254,14 @@ impl Inner {
 
     fn start_flush(self: &Arc<Self>, state: &mut State, waiters: Vec<Waiter>) {
         if let Err(error) = state.healthy() {
-            waiters.into_iter().for_each(|waiter| waiter.complete(copy_result(&Err(copy_error(&error)))));
-            return;
+            return waiters.into_iter().for_each(|waiter| waiter.complete(Err(copy_error(&error))));
         }
         state.flushing = true;
+        let synced = state.synced;
+        match state.change("mark a flush of raft log", |log| log.save_user_data(Some(synced))) {
+            Ok(mark) => state.synced_next = mark.offset + mark.size,
+            Err(error) => return waiters.into_iter().for_each(|waiter| waiter.complete(Err(copy_error(&error)))),
+        }
         let callback = FlushCallback { waiters, inner: Some(self.clone()), started: Instant::now() };
         if let Some(watch) = &self.watch {
             watch.started();
@@ -266,6 +275,22 @@ impl Inner {
 
 fn copy_error(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), error.to_string())
+}
+
+/// Opens the WAL, all of it synced: what is left of an earlier process counts from now on. A torn end is cut off.
+fn open_whole(dir: &Path, config: raft_log::Config) -> io::Result<RaftLog> {
+    let config = Arc::new(config);
+    let mut log = match RaftLog::open(config.clone()) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData && torn_tail::cut(dir)? => RaftLog::open(config)?,
+        opened => opened?,
+    };
+    if log.log_state().user_data.is_none() {
+        log.save_user_data(Some(0))?;
+        log.flush(true, None)?;
+        log.wait_worker_idle()?;
+    }
+    torn_tail::sync(dir)?;
+    Ok(log)
 }
 
 #[derive(Clone)]
@@ -289,10 +314,13 @@ impl LogStore {
         config.wal.flush_queue_max_bytes = Some(usize::MAX / 2);
         config.log_cache_max_items = Some(CACHE_ITEMS_MAX);
         config.log_cache_capacity = Some(CACHE_BYTES_MAX);
-        let log = RaftLog::open(Arc::new(config)).map_err(fail)?;
+        let log = open_whole(dir, config).map_err(fail)?;
+        if let Some(watch) = &options.watch {
+            watch.synced();
+        }
         let grown_bytes = AtomicU64::new(log.on_disk_size());
-        let state =
-            State { fatal, log, ring: TailRing::default(), flushing: false, waiting: Vec::new(), poisoned: None };
+        let (ring, waiting, synced) = (TailRing::default(), Vec::new(), log.log_state().user_data.unwrap_or(0));
+        let state = State { fatal, log, ring, flushing: false, synced, synced_next: synced, waiting, poisoned: None };
         Ok(LogStore(Arc::new(Inner {
             state: Mutex::new(state),
             sync: options.sync,

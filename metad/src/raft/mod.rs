@@ -13,5 +13,6 @@ pub mod pump;
 pub mod snapshot;
 pub mod state_machine;
 pub mod tail_ring;
+mod torn_tail;
 pub mod types;
 pub mod wal_types;
