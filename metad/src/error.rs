@@ -105,6 +105,11 @@ impl Fatal {
         self.0.borrow().is_some()
     }
 
+    /// The reason, if there is one by now.
+    pub fn why(&self) -> Option<String> {
+        self.0.borrow().clone()
+    }
+
     /// Returns the reason once there is one.
     pub async fn wait(&self) -> String {
         let mut receiver = self.0.subscribe();

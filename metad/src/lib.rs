@@ -8,6 +8,7 @@ pub mod disk_room;
 pub mod error;
 pub mod identity;
 pub mod metrics;
+pub mod priority;
 pub mod query;
 pub mod raft;
 pub mod rpc;

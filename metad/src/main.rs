@@ -35,6 +35,8 @@ fn run(flags: Flags) -> Result<(), MetadError> {
     let config = Config::load(flags)?;
     start_logging(config.log_format);
     abort_on_panic();
+    // Before there are threads: they inherit it.
+    metad::priority::raise();
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         return Err(MetadError::Tls("a provider is installed already".to_owned()));
     }

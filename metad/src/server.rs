@@ -13,6 +13,7 @@ use crate::disk_room::DiskRoom;
 use crate::error::{Fatal, MetadError};
 use crate::identity::{ClusterId, Identity};
 use crate::raft::channel::{CONNECTION_WINDOW_BYTES, Caller, ClusterCell, PEER_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
+use crate::raft::dial::Dial;
 use crate::raft::node::{RaftNode, RaftOptions, RaftThread};
 use crate::raft::state_machine::NodeStore;
 use crate::rpc::admin_service::{AdminServer, AdminService};
@@ -93,7 +94,7 @@ async fn start_raft(
     config: &Config,
     identity: &mut Identity,
     cluster: &ClusterCell,
-    tls: Option<ClientTlsConfig>,
+    dial: &Dial,
     fatal: &Fatal,
 ) -> Result<RaftThread, MetadError> {
     let mut renewed = false;
@@ -110,9 +111,10 @@ async fn start_raft(
             dir: config.data_dir.clone(),
             addrs: config.peers.clone(),
             caller: Caller { node: config.id, cluster: cluster.clone(), store: identity.store(), target: None },
-            tls: tls.clone(),
+            dial: dial.clone(),
             timing: config.timing,
             sync: config.sync,
+            flush_watch: None,
             log_chunk_bytes: config.checkpoint_log_bytes,
             learns: identity.learns(),
             fatal: fatal.clone(),
@@ -155,8 +157,8 @@ pub async fn run(config: Config) -> Result<(), MetadError> {
         Some(addr) => Some(bind(addr).await?),
         None => None,
     };
-    let peer_tls = tls.as_ref().map(|tls| tls.client.clone());
-    let raft = start_raft(&config, &mut identity, &cluster, peer_tls.clone(), &fatal).await?;
+    let dial = Dial { tls: tls.as_ref().map(|tls| tls.client.clone()), carrier: None };
+    let raft = start_raft(&config, &mut identity, &cluster, &dial, &fatal).await?;
     let node = raft.node.clone();
     let standing = Standing::new(config.id, identity, cluster.clone(), !node.blank);
     if standing.serves() && cluster.get().is_none() {
@@ -186,7 +188,7 @@ pub async fn run(config: Config) -> Result<(), MetadError> {
     parts.start_background(&mut tasks);
     tasks.spawn(room.clone().watch());
     tasks.spawn(checkpointer::run(node.clone(), room, config.checkpoint_log_bytes));
-    parts.start_membership(&config, standing, peer_tls, fatal.clone(), &mut tasks);
+    parts.start_membership(&config, standing, dial, fatal.clone(), &mut tasks);
     tracing::info!(id = config.id, listen = config.listen, "ready");
     notify(&[NotifyState::Ready]);
     tasks.spawn(feed_watchdog(node));
@@ -196,19 +198,25 @@ pub async fn run(config: Config) -> Result<(), MetadError> {
     end
 }
 
-/// The parts of a node that serve clients.
+/// The parts of a node that serve clients. The simulation runs them, too.
 #[derive(Clone)]
-struct Parts {
-    node: Arc<RaftNode>,
+pub struct Parts {
+    pub node: Arc<RaftNode>,
     hub: Arc<Hub>,
-    proposer: Arc<Proposer>,
-    meta: MetaServer,
+    pub proposer: Arc<Proposer>,
+    pub meta: MetaServer,
     admin: AdminServer,
     upkeep: UpkeepServer,
 }
 
 impl Parts {
-    fn new(config: &Config, node: Arc<RaftNode>, standing: Arc<Standing>, room: Arc<DiskRoom>, fatal: &Fatal) -> Parts {
+    pub fn new(
+        config: &Config,
+        node: Arc<RaftNode>,
+        standing: Arc<Standing>,
+        room: Arc<DiskRoom>,
+        fatal: &Fatal,
+    ) -> Parts {
         let cluster = standing.cluster.clone();
         let hub = Arc::new(Hub::default());
         let runtime = tokio::runtime::Handle::current();
@@ -253,7 +261,8 @@ impl Parts {
         }
     }
 
-    fn start_background(&self, tasks: &mut JoinSet<()>) {
+    /// What runs beside them: each ends with the node.
+    pub fn start_background(&self, tasks: &mut JoinSet<()>) {
         let Parts { node, hub, proposer, .. } = self.clone();
         tasks.spawn(proposer.clone().sweep());
         tasks.spawn(leader_watch::run(node.clone(), hub.clone()));
@@ -263,11 +272,12 @@ impl Parts {
         tasks.spawn(OrphanReclaim { node, hub, proposer }.run());
     }
 
-    fn start_membership(
+    /// Founds or joins, and on the leader keeps the members.
+    pub fn start_membership(
         &self,
         config: &Config,
         standing: Arc<Standing>,
-        tls: Option<ClientTlsConfig>,
+        dial: Dial,
         fatal: Fatal,
         tasks: &mut JoinSet<()>,
     ) {
@@ -275,7 +285,7 @@ impl Parts {
         let (peers, init) = (config.peers.clone(), config.init);
         let keeper = Keeper { node: node.clone(), standing: standing.clone(), proposer, peers, init };
         tasks.spawn(keeper.run());
-        tasks.spawn(Join::new(node, standing, config, tls, fatal).run());
+        tasks.spawn(Join::new(node, standing, config, dial, fatal).run());
     }
 }
 

@@ -93,8 +93,8 @@ fn every_state_is_sound_and_a_repetition_gets_the_first_answer() {
 }
 
 fn reopen(dir: &Path, rng: &mut StdRng) -> DurableStore {
-    let drain_entries = [8, 60, 300][rng.random_range(0..3)];
-    let options = DurableOptions { drain_entries, cache_bytes: 1 << 20, stall_factor: 1, ..DurableOptions::default() };
+    let drain_writes = [8, 60, 300][rng.random_range(0..3)];
+    let options = DurableOptions { drain_writes, cache_bytes: 1 << 20, stall_factor: 1, ..DurableOptions::default() };
     DurableStore::open(dir, options).expect("opens")
 }
 

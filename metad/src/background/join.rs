@@ -6,7 +6,8 @@
 use crate::config::Config;
 use crate::error::{Fatal, MetadError};
 use crate::identity::ClusterId;
-use crate::raft::channel::{Caller, connect_lazy};
+use crate::raft::channel::Caller;
+use crate::raft::dial::{Dial, PeerChannel};
 use crate::raft::node::RaftNode;
 use crate::rpc::standing::Standing;
 use crate::seldom::Seldom;
@@ -20,7 +21,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tonic::Code;
-use tonic::transport::{Channel, ClientTlsConfig};
 
 /// A peer that has not answered in this time is not there.
 const ASK_DEADLINE: Duration = Duration::from_millis(500);
@@ -42,10 +42,10 @@ pub struct Join {
     caller: Caller,
     addr: String,
     peers: BTreeMap<u64, String>,
-    tls: Option<ClientTlsConfig>,
+    dial: Dial,
     init: bool,
     fatal: Fatal,
-    channels: Mutex<BTreeMap<String, RaftClient<Channel>>>,
+    channels: Mutex<BTreeMap<String, RaftClient<PeerChannel>>>,
     complaints: Seldom,
 }
 
@@ -72,17 +72,11 @@ fn founding(answers: &[(u64, Option<WhoReply>)]) -> Founding {
 }
 
 impl Join {
-    pub fn new(
-        node: Arc<RaftNode>,
-        standing: Arc<Standing>,
-        config: &Config,
-        tls: Option<ClientTlsConfig>,
-        fatal: Fatal,
-    ) -> Join {
+    pub fn new(node: Arc<RaftNode>, standing: Arc<Standing>, config: &Config, dial: Dial, fatal: Fatal) -> Join {
         let caller = Caller { node: config.id, cluster: standing.cluster.clone(), store: standing.store, target: None };
         let (addr, peers, init) = (config.advertise.clone(), config.peers.clone(), config.init);
         let (channels, complaints) = (Mutex::default(), Seldom::default());
-        Join { node, standing, caller, addr, peers, tls, init, fatal, channels, complaints }
+        Join { node, standing, caller, addr, peers, dial, init, fatal, channels, complaints }
     }
 
     /// Runs until the process ends.
@@ -251,12 +245,14 @@ impl Join {
         }
     }
 
-    fn client(&self, addr: &str) -> Option<RaftClient<Channel>> {
+    fn client(&self, addr: &str) -> Option<RaftClient<PeerChannel>> {
         let mut channels = self.channels.lock();
         if let Some(client) = channels.get(addr) {
             return Some(client.clone());
         }
-        let client = connect_lazy(addr, self.tls.as_ref())
+        let client = self
+            .dial
+            .connect(addr)
             .map_err(|error| self.complain(|| tracing::error!(addr, %error, "peer address is of no use")))
             .ok()?;
         channels.insert(addr.to_owned(), client.clone());

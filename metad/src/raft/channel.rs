@@ -2,6 +2,7 @@
 //! client load can delay a heartbeat. Each call carries the cluster id, so that two clusters can never mix.
 //! Called by raft/network; rpc/listener reads the preamble, rpc/raft_service the metadata.
 
+use super::dial::PeerChannel;
 use super::state_machine::NodeStore;
 use crate::identity::ClusterId;
 use crate::store::node_record::StoreId;
@@ -114,11 +115,8 @@ impl Service<Uri> for PeerConnector {
     }
 }
 
-/// A connection of its own to `addr`, made when first used and made again when lost.
-///
-/// # Errors
-/// The address is no host:port, or TLS cannot be set up for it.
-pub fn connect_lazy(addr: &str, tls: Option<&ClientTlsConfig>) -> Result<RaftClient<Channel>, tonic::transport::Error> {
+/// A TCP connection of its own to `addr`, made when first used and made again when lost.
+pub(super) fn connect_lazy(addr: &str, tls: Option<&ClientTlsConfig>) -> Result<Channel, tonic::transport::Error> {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let mut endpoint = Endpoint::from_shared(format!("{scheme}://{addr}"))?
         .connect_timeout(CONNECT_TIMEOUT)
@@ -130,8 +128,11 @@ pub fn connect_lazy(addr: &str, tls: Option<&ClientTlsConfig>) -> Result<RaftCli
     if let Some(tls) = tls {
         endpoint = endpoint.tls_config(tls.clone())?;
     }
-    let channel = endpoint.connect_with_connector_lazy(PeerConnector);
-    Ok(RaftClient::new(channel)
+    Ok(endpoint.connect_with_connector_lazy(PeerConnector))
+}
+
+pub(super) fn client_of(channel: PeerChannel) -> RaftClient<PeerChannel> {
+    RaftClient::new(channel)
         .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX))
+        .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX)
 }

@@ -6,7 +6,7 @@
 //! last but one: the last may turn out to be damaged.
 
 use super::log_store::LogStore;
-use super::node::{RaftNode, set_nice};
+use super::node::RaftNode;
 use super::state_machine::{FreshCheckpoint, NodeStore, checkpoint_head};
 use crate::error::MetadError;
 use crate::store::StoreError;
@@ -21,8 +21,6 @@ use tokio::sync::{Mutex, oneshot};
 const ADOPT_DEADLINE: Duration = Duration::from_secs(60);
 /// Log that waits for a checkpoint at most, in times of `log_bytes_min`.
 const LOG_FACTOR: u64 = 4;
-/// Others come first.
-const CHECKPOINT_NICE: libc::c_int = 10;
 
 pub struct Checkpointing {
     log: LogStore,
@@ -48,6 +46,10 @@ impl Checkpointing {
 }
 
 impl RaftNode {
+    pub fn log(&self) -> &LogStore {
+        &self.checkpoints.log
+    }
+
     pub fn log_disk_bytes(&self) -> u64 {
         self.checkpoints.log.disk_bytes()
     }
@@ -95,7 +97,7 @@ impl RaftNode {
         let (done, made) = oneshot::channel();
         let store = self.store.clone();
         let body = move || {
-            set_nice(CHECKPOINT_NICE);
+            crate::priority::lower();
             // Whoever asked may have gone.
             drop(done.send(store.checkpoint(checkpoint_head)));
         };

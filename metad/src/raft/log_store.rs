@@ -4,8 +4,10 @@
 //! After a write or flush has failed nobody knows what is on disk: the store is poisoned, every later call fails, Raft stops and
 //! with it the process.
 
+use super::log_flush::{FlushWatch, Waiter};
 use super::log_mark::{LogMark, Reach};
 use super::tail_ring::TailRing;
+use super::torn_tail;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use super::wal_types::{WalLogId, WalTypes, WalVote, entry_from_wal, entry_to_wal};
 use crate::error::Fatal;
@@ -20,7 +22,7 @@ use std::ops::{Bound, Range, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bytes and records after which the WAL starts a new file. Small, because closing one evicts its part of the WAL's cache at once.
 pub const CHUNK_BYTES_MAX: u64 = 64 << 20;
@@ -67,111 +69,52 @@ impl LogStoreError {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct LogStoreOptions {
     /// Whether a flush reaches the disk. Off in tests only.
     pub sync: bool,
     /// Bytes after which the WAL starts a new file; the log goes file by file.
     pub chunk_bytes: u64,
+    pub watch: Option<Arc<dyn FlushWatch>>,
 }
 
 impl Default for LogStoreOptions {
     fn default() -> LogStoreOptions {
-        LogStoreOptions { sync: true, chunk_bytes: CHUNK_BYTES_MAX }
+        LogStoreOptions { sync: true, chunk_bytes: CHUNK_BYTES_MAX, watch: None }
     }
 }
 
-type RaftLog = raft_log::RaftLog<WalTypes>;
+pub(super) type RaftLog = raft_log::RaftLog<WalTypes>;
 
-enum Waiter {
-    Append(IOFlushed<TypeConfig>),
-    Direct(tokio::sync::oneshot::Sender<io::Result<()>>),
-}
-
-impl Waiter {
-    fn complete(self, result: io::Result<()>) {
-        match self {
-            Waiter::Append(flushed) => flushed.io_completed(result),
-            // Whoever asked may have gone; the flush happened all the same.
-            Waiter::Direct(sender) => drop(sender.send(result)),
-        }
-    }
-}
-
-struct State {
+pub(super) struct State {
     fatal: Fatal,
-    log: RaftLog,
+    pub(super) log: RaftLog,
     ring: TailRing,
-    flushing: bool,
+    pub(super) flushing: bool,
+    /// The log is synced before this offset, and will be before the other one when the flush in flight has ended.
+    pub(super) synced: u64,
+    pub(super) synced_next: u64,
     /// Appended after the flush in flight began: the next flush is theirs.
-    waiting: Vec<Waiter>,
+    pub(super) waiting: Vec<Waiter>,
     poisoned: Option<String>,
     /// How far the WAL is known to reach on stable storage.
-    durable: Reach,
+    pub(super) durable: Reach,
     /// How often entries were cut off its end: a flush that began before says nothing of what is there after.
-    cuts_count: u64,
+    pub(super) cuts_count: u64,
 }
 
-struct Inner {
+pub(super) struct Inner {
     /// Locked before `state`, by whoever writes it.
     mark: Mutex<LogMark>,
-    state: Mutex<State>,
-    sync: bool,
+    pub(super) state: Mutex<State>,
+    pub(super) sync: bool,
+    pub(super) watch: Option<Arc<dyn FlushWatch>>,
     /// Bytes of log there were at start, and all that were appended since.
     grown_bytes: AtomicU64,
 }
 
-/// The callback of one flush: answers those it covered, and starts the next.
-pub struct FlushCallback {
-    waiters: Vec<Waiter>,
-    inner: Option<Arc<Inner>>,
-    started: Instant,
-    /// What is durable when it has succeeded, unless there were more cuts since.
-    covers: Reach,
-    cuts_count: u64,
-}
-
-impl Drop for FlushCallback {
-    fn drop(&mut self) {
-        // Callbacks die on the WAL's worker, which the log joins when it is dropped: the last owner must be another thread.
-        if let Some(inner) = self.inner.take().and_then(Arc::into_inner) {
-            std::thread::spawn(move || drop(inner));
-        }
-    }
-}
-
-impl raft_log::Callback for FlushCallback {
-    fn send(mut self, result: io::Result<()>) {
-        metrics::histogram!(crate::metrics::WAL_FLUSH_SECONDS).record(self.started.elapsed().as_secs_f64());
-        let waiters = std::mem::take(&mut self.waiters);
-        let Some(inner) = &self.inner else { return };
-        if let Err(error) = &result {
-            inner.state.lock().poison("flush raft log", error);
-        }
-        for waiter in waiters {
-            waiter.complete(copy_result(&result));
-        }
-        let mut state = inner.state.lock();
-        if result.is_ok() && inner.sync && self.cuts_count == state.cuts_count {
-            state.durable = self.covers;
-        }
-        let waiting = std::mem::take(&mut state.waiting);
-        state.flushing = false;
-        if !waiting.is_empty() {
-            inner.start_flush(&mut state, waiting);
-        }
-    }
-}
-
-fn copy_result(result: &io::Result<()>) -> io::Result<()> {
-    match result {
-        Ok(()) => Ok(()),
-        Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-    }
-}
-
 impl State {
-    fn poison(&mut self, doing: &str, error: &io::Error) {
+    pub(super) fn poison(&mut self, doing: &str, error: &io::Error) {
         if self.poisoned.is_none() {
             tracing::error!(%error, doing, "raft log failed; this node stops");
             let why = format!("{doing}: {error}");
@@ -180,7 +123,7 @@ impl State {
         }
     }
 
-    fn healthy(&self) -> io::Result<()> {
+    pub(super) fn healthy(&self) -> io::Result<()> {
         match &self.poisoned {
             Some(why) => Err(io::Error::other(format!("raft log is poisoned: {why}"))),
             None => Ok(()),
@@ -188,7 +131,11 @@ impl State {
     }
 
     /// Runs one change of the log; a failure poisons.
-    fn change<T>(&mut self, doing: &str, change: impl FnOnce(&mut RaftLog) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn change<T>(
+        &mut self,
+        doing: &str,
+        change: impl FnOnce(&mut RaftLog) -> io::Result<T>,
+    ) -> io::Result<T> {
         self.healthy()?;
         let result = change(&mut self.log);
         if let Err(error) = &result {
@@ -197,7 +144,7 @@ impl State {
         result
     }
 
-    fn reach(&self) -> Reach {
+    pub(super) fn reach(&self) -> Reach {
         reach_of(&self.log)
     }
 
@@ -223,39 +170,25 @@ impl State {
     }
 }
 
-impl Inner {
-    /// Joins the flush that starts when the one in flight ends, or starts one now.
-    fn flush(self: &Arc<Self>, state: &mut State, waiter: Waiter) {
-        if state.flushing {
-            state.waiting.push(waiter);
-        } else {
-            self.start_flush(state, vec![waiter]);
-        }
-    }
-
-    fn start_flush(self: &Arc<Self>, state: &mut State, waiters: Vec<Waiter>) {
-        if let Err(error) = state.healthy() {
-            waiters.into_iter().for_each(|waiter| waiter.complete(copy_result(&Err(copy_error(&error)))));
-            return;
-        }
-        state.flushing = true;
-        let (covers, cuts_count) = (state.reach(), state.cuts_count);
-        let callback =
-            FlushCallback { waiters, inner: Some(self.clone()), started: Instant::now(), covers, cuts_count };
-        // On an error the callback is dropped with its waiters: Raft learns it from the poisoned store's next call.
-        if let Err(error) = state.log.flush(self.sync, Some(callback)) {
-            state.poison("start flush of raft log", &error);
-        }
-    }
-}
-
 fn reach_of(log: &RaftLog) -> Reach {
     let state = log.log_state();
     Reach { last: state.last().copied(), vote_term: state.vote().map(|vote| vote.term) }
 }
 
-fn copy_error(error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), error.to_string())
+/// Opens the WAL, all of it synced: what is left of an earlier process counts from now on. A torn end is cut off.
+fn open_whole(dir: &Path, config: raft_log::Config) -> io::Result<RaftLog> {
+    let config = Arc::new(config);
+    let mut log = match RaftLog::open(config.clone()) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData && torn_tail::cut(dir)? => RaftLog::open(config)?,
+        opened => opened?,
+    };
+    if log.log_state().user_data.is_none() {
+        log.save_user_data(Some(0))?;
+        log.flush(true, None)?;
+        log.wait_worker_idle()?;
+    }
+    torn_tail::sync(dir)?;
+    Ok(log)
 }
 
 #[derive(Clone)]
@@ -279,25 +212,31 @@ impl LogStore {
         config.wal.flush_queue_max_bytes = Some(usize::MAX / 2);
         config.log_cache_max_items = Some(CACHE_ITEMS_MAX);
         config.log_cache_capacity = Some(CACHE_BYTES_MAX);
-        let log = RaftLog::open(Arc::new(config)).map_err(fail)?;
+        let log = open_whole(dir, config).map_err(fail)?;
+        if let Some(watch) = &options.watch {
+            watch.synced();
+        }
         let mark = LogMark::open(dir).map_err(|source| LogStoreError::Open { path: dir.to_owned(), source })?;
         let (found, marked) = (reach_of(&log), mark.written.unwrap_or_default());
         if !marked.is_within(&found) {
             return Err(LogStoreError::CutOff { path: dir.to_owned(), found, marked });
         }
         let grown_bytes = AtomicU64::new(log.on_disk_size());
+        let synced = log.log_state().user_data.unwrap_or(0);
         let state = State {
             fatal,
             log,
             ring: TailRing::default(),
             flushing: false,
+            synced,
+            synced_next: synced,
             waiting: Vec::new(),
             poisoned: None,
             durable: marked,
             cuts_count: 0,
         };
         let (mark, state) = (Mutex::new(mark), Mutex::new(state));
-        Ok(LogStore(Arc::new(Inner { mark, state, sync: options.sync, grown_bytes })))
+        Ok(LogStore(Arc::new(Inner { mark, state, sync: options.sync, watch: options.watch, grown_bytes })))
     }
 
     /// Notes beside the log how far it is durable, if that has changed. Waits for the disk.
@@ -315,8 +254,20 @@ impl LogStore {
         self.state().log.log_state().vote().is_some()
     }
 
+    pub fn vote(&self) -> Option<Vote> {
+        self.state().log.log_state().vote().map(Vote::from)
+    }
+
     pub fn last_log_id(&self) -> Option<LogId> {
         self.state().log.log_state().last().map(LogId::from)
+    }
+
+    /// The entries of a range that the log has.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn entries(&self, range: Range<u64>) -> io::Result<Vec<Entry>> {
+        self.state().read(range, usize::MAX)
     }
 
     /// Index up to which entries are gone; 0: none are.

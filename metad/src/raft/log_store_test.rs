@@ -54,6 +54,8 @@ async fn a_damaged_log_is_refused_with_what_to_do() {
         {
             let mut store = open(&dir.path().join("wal"));
             store.blocking_append((0..50).map(|index| entry(1, index, b"body"))).await.expect("append");
+            // What is damaged must have been synced before this one: else it could be what a power loss has left.
+            store.blocking_append([entry(1, 50, b"body")]).await.expect("append");
         }
         drop(reopen(&dir.path().join("wal")));
         let file = std::fs::read_dir(&dir.path().join("wal")).expect("lists").flatten().map(|entry| entry.path());
@@ -68,6 +70,40 @@ async fn a_damaged_log_is_refused_with_what_to_do() {
             Err(other) => panic!("byte {at}: {other:?}"),
             Ok(_) => panic!("byte {at}: a damaged log was taken"),
         }
+    }
+}
+
+/// The WAL's only file.
+fn wal_file(dir: &Path) -> PathBuf {
+    let files = std::fs::read_dir(dir).expect("lists").flatten().map(|entry| entry.path());
+    files.max_by_key(|path| path.metadata().map_or(0, |meta| meta.len())).expect("a WAL file")
+}
+
+#[tokio::test]
+async fn sectors_missing_from_the_last_flush_cost_only_that_flush() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let synced = {
+        let mut store = open(dir.path());
+        store.blocking_append((0..20).map(|index| entry(1, index, b"synced"))).await.expect("append");
+        let synced = wal_file(dir.path()).metadata().expect("there").len() as usize;
+        store.blocking_append((20..90).map(|index| entry(1, index, b"in flight"))).await.expect("append");
+        synced
+    };
+    drop(reopen(dir.path()));
+    let whole = std::fs::read(wal_file(dir.path())).expect("reads");
+    for lost in (synced.next_multiple_of(512)..whole.len() - 512).step_by(512) {
+        let mut torn = whole.clone();
+        torn[lost..lost + 512].fill(0);
+        std::fs::write(wal_file(dir.path()), &torn).expect("writes");
+        let mut store = reopen(dir.path());
+        let kept = store.try_get_log_entries(0..90).await.expect("entries");
+        assert!((20..90).contains(&kept.len()), "without the sector at {lost}: {}", kept.len());
+        // It goes on from there, and what it syncs now is whole.
+        let next = kept.len() as u64;
+        store.blocking_append([entry(2, next, b"after")]).await.expect("append");
+        drop(store);
+        let mut store = reopen(dir.path());
+        assert_eq!(store.try_get_log_entries(0..200).await.expect("entries").len() as u64, next + 1);
     }
 }
 

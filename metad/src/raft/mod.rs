@@ -4,6 +4,8 @@
 pub mod channel;
 pub mod checkpointing;
 pub mod convert;
+pub mod dial;
+pub mod log_flush;
 pub mod log_mark;
 pub mod log_store;
 pub mod members;
@@ -13,5 +15,6 @@ pub mod pump;
 pub mod snapshot;
 pub mod state_machine;
 pub mod tail_ring;
+mod torn_tail;
 pub mod types;
 pub mod wal_types;

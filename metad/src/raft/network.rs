@@ -1,8 +1,9 @@
 //! What openraft sends to peers: append streams, votes, pre-votes, leader transfers and snapshots, each with a deadline of our
 //! own. Appends, heartbeats and snapshots go over connections of their own. Called by openraft only.
 
-use super::channel::{Caller, connect_lazy};
+use super::channel::Caller;
 use super::convert;
+use super::dial::{Dial, PeerChannel};
 use super::pump::{Pump, network_error, unreachable};
 use super::snapshot::SnapshotFile;
 use super::state_machine::NodeStore;
@@ -28,7 +29,6 @@ use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::transport::{Channel, ClientTlsConfig};
 
 type RpcError = RPCError<TypeConfig>;
 
@@ -50,7 +50,7 @@ pub struct PeerNetwork {
     pub state: Arc<NodeStore>,
     /// Addresses by the configuration of this node; where silent, the membership's count.
     pub addrs: BTreeMap<u64, String>,
-    pub tls: Option<ClientTlsConfig>,
+    pub dial: Dial,
 }
 
 impl RaftNetworkFactory<TypeConfig> for PeerNetwork {
@@ -58,7 +58,9 @@ impl RaftNetworkFactory<TypeConfig> for PeerNetwork {
 
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> PeerConnection {
         let addr = self.addrs.get(&target).unwrap_or(&node.addr);
-        let client = connect_lazy(addr, self.tls.as_ref())
+        let client = self
+            .dial
+            .connect(addr)
             .map_err(|error| tracing::error!(peer = target, addr, %error, "peer address is of no use"))
             .ok();
         let (open_from, strangers) = (Instant::now(), Seldom::default());
@@ -70,7 +72,7 @@ impl RaftNetworkFactory<TypeConfig> for PeerNetwork {
 pub struct PeerConnection {
     target: u64,
     caller: Caller,
-    client: Option<RaftClient<Channel>>,
+    client: Option<RaftClient<PeerChannel>>,
     /// The next append stream is not opened before: a peer that is down or refuses us fails at once, and openraft asks again at once
     /// (its own backoff counts requests taken from a stream, and none is taken from one that never opened).
     open_from: Instant,
@@ -78,7 +80,7 @@ pub struct PeerConnection {
 }
 
 impl PeerConnection {
-    fn client(&self) -> Result<RaftClient<Channel>, RpcError> {
+    fn client(&self) -> Result<RaftClient<PeerChannel>, RpcError> {
         // A clone shares the connection.
         self.client.clone().ok_or_else(|| unreachable(format!("peer {} has no usable address", self.target)))
     }

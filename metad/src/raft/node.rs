@@ -3,6 +3,8 @@
 
 use super::channel::Caller;
 use super::checkpointing::{Checkpointing, unreadable};
+use super::dial::Dial;
+use super::log_flush::FlushWatch;
 use super::log_store::{LogStore, LogStoreError, LogStoreOptions};
 use super::network::PeerNetwork;
 use super::state_machine::{FreshCheckpoint, NodeStore, StateMachine};
@@ -22,7 +24,6 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinError;
 use tokio::time::Instant;
-use tonic::transport::ClientTlsConfig;
 
 /// Part of the lease that is trusted for local reads: the rest is for clocks that run at different rates.
 const LEASE_TRUST: f64 = 0.8;
@@ -31,7 +32,6 @@ const VOTE_DRIFT: Duration = Duration::from_millis(100);
 /// How often what is durable of the log is noted beside it.
 const MARK_INTERVAL: Duration = Duration::from_secs(1);
 const READ_INDEX_DEADLINE: Duration = Duration::from_secs(2);
-const RAFT_NICE: libc::c_int = -10;
 /// Silence after which a node is not ready: many heartbeats, so that no load makes a monitor flap.
 const READY_SILENCE_MAX: Duration = Duration::from_secs(2);
 const TRANSFER_POLL: Duration = Duration::from_millis(10);
@@ -48,9 +48,10 @@ pub struct RaftOptions {
     pub dir: PathBuf,
     pub addrs: BTreeMap<u64, String>,
     pub caller: Caller,
-    pub tls: Option<ClientTlsConfig>,
+    pub dial: Dial,
     pub timing: Timing,
     pub sync: bool,
+    pub flush_watch: Option<Arc<dyn FlushWatch>>,
     /// The log goes file by file: of about this size.
     pub log_chunk_bytes: u64,
     /// It must not stand for election before it is told to.
@@ -180,8 +181,13 @@ fn recover_state(store: &NodeStore, log: &LogStore) -> Result<(), MetadError> {
     if store.recover(purged).map_err(unreadable(store))? { Ok(()) } else { Err(MetadError::StateLost { purged }) }
 }
 
-async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode, LogStore), MetadError> {
-    let log_options = LogStoreOptions { sync: options.sync, chunk_bytes: options.log_chunk_bytes };
+/// Raft on the runtime of the caller, who has to poll `RaftNode::take_part`. Returns when the committed log has been applied.
+///
+/// # Errors
+/// The log or the state cannot be opened.
+pub async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode, LogStore), MetadError> {
+    let (sync, chunk_bytes, watch) = (options.sync, options.log_chunk_bytes, options.flush_watch.clone());
+    let log_options = LogStoreOptions { sync, chunk_bytes, watch };
     let log = LogStore::open(&options.dir.join("wal"), log_options, options.fatal.clone())?;
     let voted = log.has_vote();
     let blank = !voted && log.last_log_id().is_none();
@@ -193,8 +199,8 @@ async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(RaftNode
     let machine = StateMachine::new(store.clone(), fresh.clone(), options.fatal.clone());
     let election_max = Duration::from_millis(options.timing.election_max_ms);
     let votes_from = Instant::now() + if voted { election_max + VOTE_DRIFT } else { Duration::ZERO };
-    let (caller, addrs, tls) = (options.caller.clone(), options.addrs.clone(), options.tls.clone());
-    let network = PeerNetwork { caller, state: store.clone(), addrs, tls };
+    let (caller, addrs, dial) = (options.caller.clone(), options.addrs.clone(), options.dial.clone());
+    let network = PeerNetwork { caller, state: store.clone(), addrs, dial };
     let config = Arc::new(raft_config(&options.timing)?);
     let raft = Raft::new(options.id, config, network, log.clone(), machine)
         .await
@@ -226,7 +232,6 @@ pub async fn start(options: RaftOptions, store: Arc<NodeStore>) -> Result<RaftTh
     let (stop, stopped) = watch::channel(false);
     let (ready, started) = oneshot::channel();
     let body = move || {
-        raise_priority();
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(source) => return drop(ready.send(Err(MetadError::Start { what: "raft runtime", source }))),
@@ -241,20 +246,6 @@ pub async fn start(options: RaftOptions, store: Arc<NodeStore>) -> Result<RaftTh
     Ok(RaftThread { node, handle, stop, thread })
 }
 
-/// Asks the kernel to run this thread, and the WAL's worker that it will start, before others of a loaded machine: a heartbeat
-/// that comes too late costs an election.
-fn raise_priority() {
-    if !set_nice(RAFT_NICE) {
-        tracing::debug!("not permitted to raise the raft thread's priority");
-    }
-}
-
-/// How the calling thread ranks among others. Lowering it is always permitted. False: it was not.
-pub(super) fn set_nice(nice: libc::c_int) -> bool {
-    // SAFETY: changes the scheduling of the calling thread only; 0 names it.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) == 0 }
-}
-
 type Ready = oneshot::Sender<Result<(Arc<RaftNode>, tokio::runtime::Handle), MetadError>>;
 
 async fn run(options: RaftOptions, store: Arc<NodeStore>, ready: Ready, mut stopped: watch::Receiver<bool>) {
@@ -265,16 +256,9 @@ async fn run(options: RaftOptions, store: Arc<NodeStore>, ready: Ready, mut stop
     if ready.send(Ok((node.clone(), tokio::runtime::Handle::current()))).is_err() {
         return;
     }
-    let stop = stopped.wait_for(|stop| *stop);
-    let serve = async {
-        if !node.blank && !options.learns {
-            node.stand_for_election().await;
-        }
-        node.watch_core().await;
-    };
     tokio::select! {
-        _ = stop => {}
-        () = serve => {}
+        _ = stopped.wait_for(|stop| *stop) => {}
+        () = node.take_part(options.learns) => {}
         // A failure poisons the log, which ends the node.
         _ = keep_mark(log.clone()) => {}
     }
@@ -483,6 +467,14 @@ impl RaftNode {
     /// Whether the core still answers. Used by the watchdog.
     pub async fn core_answers(&self, within: Duration) -> bool {
         matches!(tokio::time::timeout(within, self.raft.with_raft_state(|_| ())).await, Ok(Ok(())))
+    }
+
+    /// Runs until Raft has stopped. `learns`: it must not stand for election before it is told to.
+    pub async fn take_part(&self, learns: bool) {
+        if !self.blank && !learns {
+            self.stand_for_election().await;
+        }
+        self.watch_core().await;
     }
 
     /// Raises Fatal when the core has died (openraft issue 2116: the process would live on without it).

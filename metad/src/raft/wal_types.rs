@@ -7,7 +7,7 @@
 //! ```
 
 use super::convert::{payload_from_parts, payload_parts};
-use super::log_store::FlushCallback;
+use super::log_flush::FlushCallback;
 use super::types::{Entry, LeaderId, LogId, Vote};
 use bytes::Bytes;
 use raft_log::codeq::{Decode, Encode};
