@@ -125,7 +125,8 @@ pub fn remove_entry(txn: &mut Txn<'_>, cx: &mut Context<'_>, dir: &mut Inode, na
     touch(txn, cx, dir, name);
 }
 
-/// Takes a name away: what it named goes to the trash with its last name, or becomes an orphan. `check` says whether such an inode may go this way.
+/// Takes a name away: what it named goes to the trash with its last name, or becomes an orphan. `check` says whether such an inode may go this
+/// way.
 pub fn remove(
     txn: &mut Txn<'_>,
     cx: &mut Context<'_>,

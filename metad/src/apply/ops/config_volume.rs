@@ -1,4 +1,5 @@
-//! Config volume: changes limits, how long the trash keeps things, and options and credentials of the store. Absolute values. Called by apply::dispatch only.
+//! Config volume: changes limits, how long the trash keeps things, and options and credentials of the store. Absolute values. Called
+//! by apply::dispatch only.
 
 use crate::apply::context::{Context, Ruling};
 use crate::apply::trash;
