@@ -12,8 +12,8 @@ use holdfast::config::MetaConfig;
 use holdfast::meta::url::MetaUrl;
 use holdfast::meta::{MetaApi, MetaClient};
 use holdfast_proto::pb;
-use holdfast_tests::admin;
 use holdfast_tests::cluster::Cluster;
+use holdfast_tests::{admin, crowd};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,17 +35,6 @@ struct Seen {
     checkpoints: BTreeSet<u64>,
 }
 
-/// Tells the cluster that none of the removed files are open here, as a mount does.
-async fn answer(client: &MetaClient) {
-    let Some(mut pushes) = client.take_pushes() else { return };
-    while let Some(push) = pushes.recv().await {
-        if let Some(pb::push::Event::Orphaned(asked)) = push.event {
-            let held = pb::HoldOp { through_index: asked.through_index, inos: Vec::new() };
-            client.mutate(&pb::Creds::default(), held).await.expect("answers");
-        }
-    }
-}
-
 /// What one worker does in its round: a file is made, changed, and an old one removed.
 async fn round(client: &MetaClient, worker: usize, round: u64) {
     let creds = pb::Creds::default();
@@ -64,7 +53,9 @@ fn load(meta: &str, pause: Duration, stop: &AtomicBool, done: &AtomicU64) {
     admin::runtime().block_on(async {
         let client = MetaClient::connect(MetaConfig::new(&url, None)).await.expect("connects");
         client.open_session(url.volume().expect("volume"), "load", "none").await.expect("opens");
-        let client = &client;
+        let client = Arc::new(client);
+        let answers = tokio::spawn(crowd::answer(client.clone()));
+        let client = &*client;
         let work = |worker: usize| async move {
             for number in 0.. {
                 if stop.load(Ordering::Relaxed) {
@@ -75,11 +66,8 @@ fn load(meta: &str, pause: Duration, stop: &AtomicBool, done: &AtomicU64) {
                 done.fetch_add(3, Ordering::Relaxed);
             }
         };
-        let all = futures::stream::iter((0..IN_FLIGHT).map(work)).buffer_unordered(IN_FLIGHT).for_each(|()| async {});
-        tokio::select! {
-            () = all => {}
-            () = answer(client) => {}
-        }
+        futures::stream::iter((0..IN_FLIGHT).map(work)).buffer_unordered(IN_FLIGHT).for_each(|()| async {}).await;
+        answers.abort();
         client.close_session().await.expect("closes");
     });
 }

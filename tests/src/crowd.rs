@@ -7,6 +7,7 @@ use holdfast::meta::url::MetaUrl;
 use holdfast::meta::{MetaApi, MetaClient};
 use holdfast_proto::pb;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Requests at once.
 const IN_FLIGHT: usize = 128;
@@ -72,4 +73,16 @@ pub fn count(meta: &str, parent: u64) -> usize {
         }
     });
     counted.into_inner()
+}
+
+/// Tells the cluster that none of the removed files are open here, for ever: what a mount does.
+pub async fn answer(client: Arc<MetaClient>) {
+    let Some(mut pushes) = client.take_pushes() else { return };
+    while let Some(push) = pushes.recv().await {
+        if let Some(pb::push::Event::Orphaned(asked)) = push.event {
+            let held = pb::HoldOp { through_index: asked.through_index, inos: Vec::new() };
+            // Who is not answered asks again.
+            let _ = client.mutate(&pb::Creds::default(), held).await;
+        }
+    }
 }

@@ -1,0 +1,78 @@
+//! Workloads: what clients do while faults come and go. Each writes down what it asked and what it was told; a checker of the same name
+//! judges that. Called by `run`.
+
+use crate::run::recorder::Recorder;
+use crate::run::world::World;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+mod manifest;
+mod register;
+mod set;
+mod tree;
+
+/// What all threads of one workload share.
+pub struct Scene {
+    pub world: Arc<World>,
+    pub recorder: Arc<Recorder>,
+    pub stop: Arc<AtomicBool>,
+    pub seed: u64,
+}
+
+impl Scene {
+    pub fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The dice of one thread: the same for the same seed.
+    pub fn dice(&self, thread: u64) -> StdRng {
+        StdRng::seed_from_u64(self.seed.wrapping_mul(1_000_003).wrapping_add(thread))
+    }
+
+    /// Sleeps, but not past the end.
+    pub fn pause(&self, pause: Duration) {
+        let start = Instant::now();
+        while self.goes_on() && start.elapsed() < pause {
+            std::thread::sleep(Duration::from_millis(5).min(pause));
+        }
+    }
+}
+
+pub trait Workload: Send + Sync {
+    /// As `checker::suite` names it.
+    fn name(&self) -> &'static str;
+
+    /// Threads that it wants in this world.
+    fn thread_count(&self, world: &World) -> u64;
+
+    /// What one of them does until it is told to stop.
+    fn work(&self, scene: &Scene, thread: u64);
+
+    /// After all faults were healed, and before the states are compared: the last look.
+    fn finish(&self, _scene: &Scene) {}
+}
+
+pub const NAMES: &[(&str, &str)] = &[
+    ("tree", "small trees, changed by clients with and without a mount at once"),
+    ("register", "extended attributes and names made with O_EXCL, as registers"),
+    ("set", "unique names on mounts, listed meanwhile and at the end"),
+    ("manifest", "files that are written, synced, and read back by a mount that never saw them"),
+];
+
+/// # Errors
+/// There is none of that name.
+pub fn by_name(name: &str) -> Result<Arc<dyn Workload>, String> {
+    Ok(match name {
+        "tree" => Arc::new(tree::Tree::default()),
+        "register" => Arc::new(register::Register::default()),
+        "set" => Arc::new(set::Set),
+        "manifest" => Arc::new(manifest::Manifest::default()),
+        other => {
+            let known: Vec<_> = NAMES.iter().map(|(name, _)| *name).collect();
+            return Err(format!("there is no workload {other:?} here; there are {}", known.join(", ")));
+        }
+    })
+}
