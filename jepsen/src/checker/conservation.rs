@@ -53,7 +53,7 @@ fn check_token(
     let of_token = |op: &&&Operation| op.key("token").as_deref() == Some(token) && op.ending != Ending::Fail;
     let is_over = |op: &&Operation| op.is_before(snapshot);
     let moves: Vec<_> = moves.iter().filter(of_token).copied().filter(|op| !snapshot.is_before(op)).collect();
-    if !created.iter().filter(of_token).all(|op| is_over(op)) || !moves.iter().all(is_over) {
+    if !created.iter().filter(of_token).all(&is_over) || !moves.iter().all(&is_over) {
         return false;
     }
     let places = snapshot.output().and_then(|output| output.get("tokens")).and_then(|tokens| tokens.get(token));

@@ -20,6 +20,8 @@ pub mod replay;
 mod search;
 pub mod set_full;
 pub mod suite;
+#[cfg(test)]
+mod test_random;
 
 /// Anomalies that are told in words; the rest is counted.
 pub const ANOMALIES_TOLD_MAX: usize = 50;
