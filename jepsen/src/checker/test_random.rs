@@ -37,6 +37,9 @@ impl<M: Model> Run<'_, M> {
     }
 }
 
+/// What a client has asked, and once it was done the answer and its index.
+type Open = (Asked, Option<(Value, u64)>);
+
 pub type Asked = (String, Value, Vec<Value>);
 
 pub fn random_history<M: Model>(model: &M, seed: u64, ops_count: usize, ask: impl Fn(&mut StdRng) -> Asked) -> History {
@@ -44,8 +47,7 @@ pub fn random_history<M: Model>(model: &M, seed: u64, ops_count: usize, ask: imp
     let mut run = Run { model, state: model.init(), build: Build::default(), random, answers_count: 0 };
     let clients_count = 4;
     let mut names: Vec<u32> = (0..clients_count).collect();
-    // What each client has asked, and the answer once it was done.
-    let mut open: Vec<Option<(Asked, Option<(Value, u64)>)>> = vec![None; names.len()];
+    let mut open: Vec<Option<Open>> = vec![None; names.len()];
     let mut asked = 0;
     while asked < ops_count || open.iter().any(Option::is_some) {
         let who = run.random.random_range(0..names.len());
