@@ -32,6 +32,9 @@ impl Checker for Conservation {
                     }
                 }
             }
+            if tokens.is_empty() && balances.is_empty() {
+                findings.unknown("there was no token and no sum");
+            }
             if judged.len() < tokens.len() {
                 let count = tokens.len() - judged.len();
                 findings.unknown(format!("{count} tokens were in motion in every snapshot"));
@@ -131,6 +134,8 @@ mod tests {
         snapshot(&mut build, &[]);
         build.ok(1, json!({}));
         assert!(matches!(Conservation.check(&build.history()).outcome, Outcome::Unknown(_)));
+        let nothing = Build { events: build.events[4..].to_vec(), now_ns: 0 };
+        assert!(matches!(Conservation.check(&nothing.history()).outcome, Outcome::Unknown(_)));
         snapshot(&mut build, &["d3"]);
         assert!(Conservation.check(&build.history()).is_valid());
     }
