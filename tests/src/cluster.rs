@@ -267,6 +267,15 @@ impl Cluster {
         status.code()
     }
 
+    /// Forgets the process of a node that has ended by itself, if there is one.
+    pub fn reap(&self, id: u64) {
+        if !self.is_running(id)
+            && let Some(child) = self.node(id).process.lock().unwrap().take()
+        {
+            process::unregister(&Leftover::Process(child.id()));
+        }
+    }
+
     /// SIGSTOP: the node is silent but alive.
     pub fn pause(&self, id: u64) {
         self.signal(id, libc::SIGSTOP);

@@ -66,14 +66,28 @@ impl Disk {
 
     /// Fills it until `left` bytes are free; 0 takes the last one.
     pub fn fill(&self, left: u64) {
-        let stat = nix::sys::statvfs::statvfs(&self.dir).expect("statvfs");
-        let free = stat.blocks_available() * stat.fragment_size();
+        let free = self.free_bytes();
         let ballast = File::create(self.dir.join("ballast")).expect("ballast");
         let len = if left == 0 { free } else { free.saturating_sub(left) };
         // What does not fit any more is what was asked for.
         let _ = nix::fcntl::fallocate(&ballast, nix::fcntl::FallocateFlags::empty(), 0, len as i64);
         if left == 0 {
             while (&ballast).write(&[0; 4096]).is_ok() {}
+        }
+    }
+
+    /// Bytes that are free.
+    pub fn free_bytes(&self) -> u64 {
+        let stat = nix::sys::statvfs::statvfs(&self.dir).expect("statvfs");
+        stat.blocks_available() * stat.fragment_size()
+    }
+
+    /// Removes all that is on it.
+    pub fn wipe(&self) {
+        for entry in fs::read_dir(&self.dir).expect("lists").flatten() {
+            let path = entry.path();
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.expect("removes");
         }
     }
 

@@ -72,6 +72,10 @@ fn check_file(file: &str, operations: &[&Operation], findings: &mut Findings) ->
     reads.iter().map(check).sum()
 }
 
+fn never_shows(write: &Operation) -> bool {
+    write.ending == Ending::Fail || write.errno().is_some()
+}
+
 /// The versions of its blocks.
 fn seen(read: &Operation) -> BTreeSet<Option<String>> {
     let versions = read.output().and_then(|output| output.get("versions")).and_then(Value::as_array);
@@ -93,18 +97,16 @@ fn check_read(
         let write = version.as_ref().map(|version| writes.get(version));
         let told = version.as_deref().unwrap_or("nothing");
         match write {
-            Some(Some(Write { operation, .. })) => {
-                if operation.ending == Ending::Fail || operation.errno().is_some() || read.is_before(operation) {
-                    let text = format!("file {file}: the read #{} saw {told}, of {operation}", read.start);
-                    findings.anomaly("phantom", text, [operation.start, read.start]);
-                }
+            Some(Some(Write { operation, .. })) if never_shows(operation) || read.is_before(operation) => {
+                let text = format!("file {file}: the read #{} saw {told}, of {operation}", read.start);
+                findings.anomaly("phantom", text, [operation.start, read.start]);
             }
             Some(None) => {
                 let text = format!("file {file}: the read #{} saw {told}, which nobody wrote", read.start);
                 findings.anomaly("phantom", text, [read.start]);
                 continue;
             }
-            None => {}
+            Some(Some(_)) | None => {}
         }
         let Some(newest) = newest else { continue };
         // A block that nobody wrote is older than every write.

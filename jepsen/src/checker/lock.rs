@@ -25,7 +25,11 @@ impl Checker for Lock {
                 }
                 check_tokens(&lock, &acquired, findings);
                 check_holders(&lock, &acquired, &of(&operations, "release"), findings);
-                check_writes(&lock, &acquired, &of(&operations, "write"), findings);
+                let writes = of(&operations, "write");
+                if writes.is_empty() {
+                    findings.unknown(format!("lock {lock}: nothing was written under it"));
+                }
+                check_writes(&lock, &acquired, &writes, findings);
             }
         })
     }
@@ -166,9 +170,11 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_nobody_got_proves_nothing() {
+    fn a_lock_that_nobody_got_or_used_proves_nothing() {
         let mut build = Build::default();
         build.run(1, "acquire", json!({"lock": "l"}), json!({"errno": "EAGAIN"}));
         assert!(matches!(Lock.check(&build.history()).outcome, Outcome::Unknown(_)));
+        acquire(&mut build, 1, 1);
+        assert!(matches!(Lock.check(&build.history()).outcome, Outcome::Unknown(_)), "nothing was written");
     }
 }

@@ -20,6 +20,8 @@ pub mod replay;
 mod search;
 pub mod set_full;
 pub mod suite;
+#[cfg(test)]
+mod test_random;
 
 /// Anomalies that are told in words; the rest is counted.
 pub const ANOMALIES_TOLD_MAX: usize = 50;
@@ -119,9 +121,10 @@ impl Findings {
         self.notes.push(note.into());
     }
 
-    /// One that looked at nothing has not passed.
+    /// One that saw nothing has not passed: what failed, or has no known ending, shows nothing.
     pub fn verdict(mut self, checker: &str) -> Verdict {
-        if self.counts.is_empty() {
+        let mut results = self.counts.values().flat_map(BTreeMap::keys);
+        if !results.any(|result| !matches!(result.as_str(), "fail" | "info")) {
             self.unknown("there was nothing to check");
         }
         let outcome = match self.unknown {
@@ -157,6 +160,10 @@ mod tests {
     #[test]
     fn nothing_to_check_and_not_knowing_are_no_pass() {
         assert!(matches!(Findings::default().verdict("x").outcome, Outcome::Unknown(_)));
+        let mut failed = Findings::default();
+        failed.count("read", "info");
+        failed.count("write", "fail");
+        assert_eq!(failed.verdict("x").outcome, Outcome::Unknown("there was nothing to check".into()));
         let mut unsure = Findings::default();
         unsure.count("read", "ok");
         unsure.unknown("too long");

@@ -147,8 +147,13 @@ impl<M: Model> Replay<M> {
 mod tests {
     use super::*;
     use crate::checker::Outcome;
+    use crate::checker::linearizable::Linearizable;
+    use crate::checker::test_random::{ask_tree, mutated, random_history};
+    use crate::history::Event;
     use crate::history::build::Build;
     use crate::model::tree::Tree;
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
     use serde_json::{Value, json};
 
     const REPLAY: Replay<Tree> =
@@ -254,6 +259,27 @@ mod tests {
         build.run(1, "create", path("a"), json!({"errno": "EEXIST"}));
         run(&mut build, "create", "a", json!({}), 7);
         assert_eq!(kinds(&build), ["not-linearizable"]);
+    }
+
+    #[test]
+    fn what_a_model_did_is_found_possible_and_nothing_that_no_order_explains() {
+        let replay = Replay { partition: "key", ..REPLAY };
+        let by_time = Linearizable { name: "by-time", model: Tree, partition: "key", steps_max: 1_000_000 };
+        let mut invalid = 0;
+        for seed in 0..300 {
+            let good = random_history(&Tree, seed, 40, ask_tree);
+            let verdict = replay.check(&good);
+            assert!(verdict.is_valid() && verdict.notes.len() == 1, "seed {seed}: {verdict:?}");
+            let change = |event: &Event, random: &mut StdRng| {
+                (event.f == "has").then(|| json!({"has": random.random::<bool>()}))
+            };
+            let bad = mutated(&good, &mut StdRng::seed_from_u64(seed), change);
+            let (by_log, by_time) = (replay.check(&bad).is_valid(), by_time.check(&bad).is_valid());
+            // The log's order is narrower than that of time.
+            assert!(by_time || !by_log, "seed {seed}");
+            invalid += usize::from(!by_log);
+        }
+        assert!(invalid > 5, "{invalid}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! operations with one state (Lowe, 2017). Called by `linearizable` and `replay`.
 //!
 //! What may never have happened is the danger: of n such there are 2^n sets. So each is taken as late as it can be: only where what comes
-//! next would not be the same without it, and at first only one at a time.
+//! next would not be the same without it, of several that are the same the first, and at first only one at a time.
 
 use crate::model::Model;
 use std::collections::HashSet;
@@ -69,6 +69,10 @@ impl List {
         at.map_or(self.first, |at| self.next[at])
     }
 
+    fn is_taken(&self, at: usize) -> bool {
+        self.taken[at / 64] >> (at % 64) & 1 == 1
+    }
+
     fn take(&mut self, at: usize) {
         let (before, after) = (self.previous[at], self.next[at]);
         if before == END {
@@ -130,6 +134,8 @@ struct Search<'a, M: Model> {
     /// What must happen, and what may.
     lists: [List; 2],
     farthest: [usize; 2],
+    /// For what may happen, by position: the one before that is the same, and is taken first.
+    twins: &'a [Option<usize>],
     /// Fingerprints of what was come to.
     seen: HashSet<(u64, u64)>,
     steps_left: u64,
@@ -146,6 +152,7 @@ pub fn search<M: Model>(model: &M, calls: &[M::Call], intervals: &[Interval], st
     let mut by_start: Vec<usize> = (0..calls.len()).collect();
     by_start.sort_by_key(|&op| intervals[op].start);
     let (may, must): (Vec<_>, Vec<_>) = by_start.into_iter().partition(|&op| intervals[op].optional);
+    let twins = twins(model, calls, &may);
     let mut outcome = Found::OutOfSteps;
     for run_max in RUNS {
         let mut search = Search {
@@ -154,6 +161,7 @@ pub fn search<M: Model>(model: &M, calls: &[M::Call], intervals: &[Interval], st
             intervals,
             lists: [List::new(must.clone()), List::new(may.clone())],
             farthest: [0; 2],
+            twins: &twins,
             seen: HashSet::new(),
             steps_left: *steps_left,
             depth: 0,
@@ -168,6 +176,23 @@ pub fn search<M: Model>(model: &M, calls: &[M::Call], intervals: &[Interval], st
         }
     }
     outcome
+}
+
+fn twins<M: Model>(model: &M, calls: &[M::Call], may: &[usize]) -> Vec<Option<usize>> {
+    // The last of each kind so far: there are few kinds.
+    let mut last_of_kind: Vec<usize> = Vec::new();
+    let mut twins = Vec::with_capacity(may.len());
+    for (at, &op) in may.iter().enumerate() {
+        let twin = last_of_kind.iter_mut().find(|last| model.are_twins(&calls[may[**last]], &calls[op]));
+        twins.push(match twin {
+            Some(last) => Some(std::mem::replace(last, at)),
+            None => {
+                last_of_kind.push(at);
+                None
+            }
+        });
+    }
+    twins
 }
 
 impl<M: Model> Search<'_, M> {
@@ -228,7 +253,8 @@ impl<M: Model> Search<'_, M> {
                 if self.intervals[op].start > end {
                     break;
                 }
-                if self.intervals[op].began > over {
+                let is_second = *optional && self.twins[at].is_some_and(|twin| !self.lists[1].is_taken(twin));
+                if is_second || self.intervals[op].began > over {
                     at = self.lists[list].next[at];
                     continue;
                 }

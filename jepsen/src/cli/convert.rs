@@ -1,10 +1,10 @@
 //! convert: writes a history in the other form; with a key, only what Knossos needs of one register. Called by `cli`.
 
 use super::check::load;
-use crate::history::{History, Process, edn, jsonl, label};
+use crate::history::{History, Kind, Process, edn, jsonl, label};
 use clap::Args;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ impl Convert {
             None => history,
         };
         let text = match self.to.extension().and_then(|extension| extension.to_str()) {
-            Some("edn") => edn::write(&history),
+            Some("edn") => edn::write(&transactions(history)),
             Some("jsonl") => jsonl::write(&history),
             _ => return Err(format!("{} ends neither in .edn nor in .jsonl", self.to.display())),
         };
@@ -36,14 +36,28 @@ impl Convert {
     }
 }
 
+/// What was not done says again what was asked, and what was refused has failed: Elle reads a transaction in every event.
+pub fn transactions(mut history: History) -> History {
+    let mut asked: BTreeMap<Process, Value> = BTreeMap::new();
+    for event in history.events.iter_mut().filter(|event| event.f == edn::TXN) {
+        if event.kind == Kind::Invoke {
+            asked.insert(event.process, event.value.clone());
+        } else if event.kind != Kind::Ok || !event.value.is_array() {
+            event.kind = if event.kind == Kind::Ok { Kind::Fail } else { event.kind };
+            event.value = asked.get(&event.process).cloned().unwrap_or_default();
+        }
+    }
+    history
+}
+
 /// One register's events. A refused compare-and-set did not happen, and so failed, as Jepsen has it.
 pub fn register(history: &History, key: &str) -> History {
     let mut events = Vec::new();
-    let mut asked: std::collections::BTreeMap<Process, Value> = std::collections::BTreeMap::new();
+    let mut asked: BTreeMap<Process, Value> = BTreeMap::new();
     let known: BTreeSet<&str> = ["read", "write", "cas"].into();
     for event in history.events.iter().filter(|event| known.contains(event.f.as_str())) {
         let mut event = event.clone();
-        if event.kind == crate::history::Kind::Invoke {
+        if event.kind == Kind::Invoke {
             if event.value.get("key").map(label).as_deref() != Some(key) {
                 asked.remove(&event.process);
                 continue;
@@ -59,7 +73,7 @@ pub fn register(history: &History, key: &str) -> History {
             _ => found,
         };
         if event.f != "read" && errno.is_some() {
-            event.kind = crate::history::Kind::Fail;
+            event.kind = Kind::Fail;
         }
         events.push(event);
     }
@@ -70,6 +84,20 @@ pub fn register(history: &History, key: &str) -> History {
 mod tests {
     use super::*;
     use crate::history::build::Build;
+
+    #[test]
+    fn every_event_of_a_transaction_says_what_it_is() {
+        let mut build = Build::default();
+        let micro = json!([["append", 1, 2]]);
+        build.run(1, "txn", micro.clone(), micro.clone());
+        build.run(1, "txn", micro.clone(), json!({"errno": "ENOENT"}));
+        build.invoke(2, "txn", micro.clone());
+        build.info(2, "no reply");
+        let events = transactions(build.history()).events;
+        assert!(events.iter().all(|event| event.value == micro), "{events:?}");
+        let kinds: Vec<_> = events.iter().map(|event| event.kind.name()).collect();
+        assert_eq!(kinds, ["invoke", "ok", "invoke", "fail", "invoke", "info"]);
+    }
 
     #[test]
     fn one_register_is_written_as_knossos_reads_it() {

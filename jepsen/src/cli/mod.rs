@@ -1,4 +1,4 @@
-//! The command line. `check` judges a history that was written down before, `convert` writes one in the form that others read. The only place
+//! The command line. `run` lets faults loose, `check` judges a history that was written down before, `convert` writes one in the form that others read. The only place
 //! of the judging half that reads or writes files. Called by main.
 
 use clap::{Parser, Subcommand};
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 pub mod check;
 pub mod convert;
+pub mod run;
 
 #[derive(Debug, Parser)]
 #[command(name = "jepsen", about = "Fault injection of Holdfast, and the checkers that judge what came of it")]
@@ -16,6 +17,10 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Let faults loose on a cluster under load, and judge what clients saw: exit codes as of check
+    Run(run::Run),
+    /// Workloads and nemeses
+    List,
     /// Judge a history: exit code 0 valid, 1 invalid, 2 unknown, 64 not a history
     Check(check::Check),
     /// Write a history in another form: .edn or .jsonl, by the name of the file
@@ -36,6 +41,8 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match args.command {
+        Command::Run(run) => run.run(),
+        Command::List => Ok(run::list()),
         Command::Check(check) => check.run(),
         Command::Convert(convert) => convert.run(),
     };

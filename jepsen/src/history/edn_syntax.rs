@@ -212,7 +212,7 @@ pub fn write_value(value: &Value, to: &mut String) {
         Value::Null => to.push_str("nil"),
         Value::Array(values) => {
             to.push('[');
-            separated(values, to, |value, to| write_value(value, to));
+            separated(values, to, write_value);
             to.push(']');
         }
         Value::Object(map) => {

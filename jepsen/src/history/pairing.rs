@@ -92,6 +92,7 @@ impl fmt::Display for Operation {
         write!(to, "#{} client {} {} {} -> ", self.start, self.process, self.f, self.input)?;
         match (self.output(), self.errno()) {
             (Some(Value::Null), _) => write!(to, "ok"),
+            (Some(Value::Object(map)), _) if map.is_empty() => write!(to, "ok"),
             (Some(output), None) => write!(to, "{output}"),
             _ => write!(to, "{}", self.result()),
         }

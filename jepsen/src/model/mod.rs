@@ -26,6 +26,11 @@ pub trait Model {
     /// observed; None then also where it would change nothing, since that is as good as if it never happened.
     fn step(&self, state: &Self::State, call: &Self::Call) -> Option<Self::State>;
 
+    /// Whether two calls of which nothing was observed are the same: then one is as good as the other.
+    fn are_twins(&self, _one: &Self::Call, _other: &Self::Call) -> bool {
+        false
+    }
+
     /// For readers of an anomaly.
     fn describe(&self, state: &Self::State) -> String {
         format!("{state:?}")

@@ -90,6 +90,10 @@ impl Model for Register {
             Seen::Done(_) => after,
         }
     }
+
+    fn are_twins(&self, one: &Call, other: &Call) -> bool {
+        one.ask == other.ask
+    }
 }
 
 /// Whether this is how `ask` says that it found what it did not want.

@@ -36,6 +36,11 @@ impl Model for Tree {
         }
     }
 
+    /// Whichever of them made an inode.
+    fn are_twins(&self, one: &Call, other: &Call) -> bool {
+        (&one.place, &one.act) == (&other.place, &other.act)
+    }
+
     fn describe(&self, state: &State) -> String {
         state.describe()
     }

@@ -50,7 +50,9 @@ pub const ALL: &[(&str, &str, Make)] = &[
     ("partition-client", "a client is cut off from all nodes", || Box::new(network::Cut::of(network::Shape::Client))),
     ("loss", "packets are lost at every node", || Box::new(network::Cut::of(network::Shape::Loss))),
     ("reset", "connections of a node are reset", || Box::new(network::Cut::of(network::Shape::Reset))),
-    ("power-one", "a node loses power, and what it had not synced", || Box::new(disk::Power { all: false, ..Default::default() })),
+    ("power-one", "a node loses power, and what it had not synced", || {
+        Box::new(disk::Power { all: false, ..Default::default() })
+    }),
     ("power-all", "all nodes lose power at once, and what they had not synced", || {
         Box::new(disk::Power { all: true, ..Default::default() })
     }),

@@ -55,11 +55,18 @@ impl Frame {
             let x = self.x((second * 1e9) as u64);
             format!(
                 "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{height:.0}\"/>\
-                 <text class=\"middle\" x=\"{x:.1}\" y=\"{below:.0}\">{second} s</text>"
+                 <text class=\"middle\" x=\"{x:.1}\" y=\"{below:.0}\">{} s</text>",
+                plain(second)
             )
         };
         (0..=(total / step) as usize).map(mark).collect()
     }
+}
+
+/// Without the digits that floating point adds.
+pub fn plain(value: f64) -> String {
+    let digits = format!("{value:.4}");
+    digits.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
 /// 1, 2 or 5 times a power of ten, at least `least`.
@@ -112,6 +119,7 @@ mod tests {
 
     #[test]
     fn steps_are_round_and_few() {
+        assert_eq!([0.006000000000000001, 0.0, 100.0, 2.5].map(plain), ["0.006", "0", "100", "2.5"]);
         assert_eq!([0.11, 1.0, 1.1, 3.0, 6.0, 70.0].map(nice_step), [0.2, 1.0, 2.0, 5.0, 10.0, 100.0]);
     }
 }

@@ -8,6 +8,7 @@ use chart::Frame;
 use html::{escaped, row, section};
 
 mod chart;
+mod figures;
 mod html;
 mod rate;
 mod scatter;
@@ -29,7 +30,7 @@ pub fn html(history: &History, verdicts: &[Verdict]) -> String {
         section("Latency", &scatter::draw(&frame, &operations)),
         section("Rate", &rate::draw(&frame, &operations)),
         section("Faults", &faults(&frame)),
-        section("Figures", &figures(verdicts)),
+        section("Figures", &figures::tables(verdicts)),
     ]
     .concat();
     format!(
@@ -123,14 +124,6 @@ fn faults(frame: &Frame) -> String {
     }
     let head = "<tr><th>Fault</th><th>From</th><th>Healed</th><th>Bit</th><th>Evidence</th></tr>";
     format!("<div class=\"wide\"><table>{head}{rows}</table></div>")
-}
-
-fn figures(verdicts: &[Verdict]) -> String {
-    let told = verdicts.iter().filter(|verdict| !verdict.figures.is_null()).map(|verdict| {
-        let figures = serde_json::to_string_pretty(&verdict.figures).unwrap_or_default();
-        format!("<h3>{}</h3><pre>{}</pre>", escaped(&verdict.checker), escaped(&figures))
-    });
-    told.collect()
 }
 
 #[cfg(test)]

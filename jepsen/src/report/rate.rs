@@ -1,6 +1,6 @@
 //! Rate: how many operations were answered a second, and of how many nobody knows. Called by the report.
 
-use super::chart::{Frame, LEFT, WIDTH, legend, nice_step};
+use super::chart::{Frame, LEFT, WIDTH, legend, nice_step, plain};
 use crate::history::{Ending, Operation};
 
 const HEIGHT: f64 = 180.0;
@@ -23,8 +23,9 @@ pub fn draw(frame: &Frame, operations: &[Operation]) -> String {
         let (y, x) = (y(rate), LEFT - 8.0);
         format!(
             "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
-             <text class=\"end\" x=\"{x:.0}\" y=\"{:.1}\">{rate}/s</text>",
-            y + 4.0
+             <text class=\"end\" x=\"{x:.0}\" y=\"{:.1}\">{}/s</text>",
+            y + 4.0,
+            plain(rate)
         )
     });
     let curves = [("ok", &counts[0]), ("info", &counts[1])].map(|(class, counts)| {

@@ -1,6 +1,6 @@
 //! Scatter: how long each client waited for an answer, on a logarithmic axis. Called by the report.
 
-use super::chart::{Frame, LEFT, WIDTH, colour, legend, sample};
+use super::chart::{Frame, LEFT, WIDTH, colour, legend, plain, sample};
 use crate::history::Operation;
 
 const HEIGHT: f64 = 260.0;
@@ -17,7 +17,7 @@ pub fn draw(frame: &Frame, operations: &[Operation]) -> String {
     let lines = DECADES.map(|decade| {
         let ms = 10f64.powi(decade);
         let (y, x) = (y(ms), LEFT - 8.0);
-        let name = if ms < 1_000.0 { format!("{ms} ms") } else { format!("{} s", ms / 1_000.0) };
+        let name = if ms < 1_000.0 { format!("{} ms", plain(ms)) } else { format!("{} s", ms / 1_000.0) };
         format!(
             "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
              <text class=\"end\" x=\"{x:.0}\" y=\"{:.1}\">{name}</text>",

@@ -60,15 +60,7 @@ impl Recorder {
         self.events.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn add(
-        &self,
-        process: Process,
-        kind: Kind,
-        f: &str,
-        value: Value,
-        error: Option<String>,
-        log_index: Option<u64>,
-    ) {
+    fn add(&self, process: Process, kind: Kind, f: &str, value: Value, error: Option<String>, log_index: Option<u64>) {
         // The clock is read under the lock: the order of the events is that of their times.
         let mut events = self.events();
         let time = self.start.elapsed().as_nanos() as u64;

@@ -144,9 +144,8 @@ fn call(ask: &Ask, mount: &Path) -> std::io::Result<Done> {
         _ => {
             let (value, flags) = (ask.value.to_string(), ask.flags() as libc::c_int);
             // SAFETY: two C strings, and a buffer with its length.
-            let set = unsafe {
-                libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags)
-            };
+            let set =
+                unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags) };
             checked(set as libc::ssize_t)?;
             Ok(Done::Ok(json!({})))
         }

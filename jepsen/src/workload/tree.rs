@@ -119,7 +119,7 @@ impl Tree {
             let tree = self.next_tree();
             let Some(root) = self.root(client, tree).await else { continue };
             let dirs = self.dirs_of(tree);
-            let mut any_dir = |dice: &mut StdRng| dirs.choose(dice).copied().unwrap_or(root);
+            let any_dir = |dice: &mut StdRng| dirs.choose(dice).copied().unwrap_or(root);
             let places = (any_dir(&mut dice), any_dir(&mut dice));
             let at = |ino: u64| if ino == root { Value::Null } else { json!(ino) };
             let (act, name, to) = (any_act(&mut dice), any_name(&mut dice), any_name(&mut dice));
