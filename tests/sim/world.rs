@@ -9,6 +9,7 @@ use crate::net::{Net, Port, Weather, address};
 use crate::oracle;
 use crate::os;
 use crate::planted::Planted;
+use crate::promises::Said;
 use crate::trace::Trace;
 use metad::raft::node::RaftNode;
 use metad::store::{KvCommit, StoreError};
@@ -50,6 +51,8 @@ pub struct World {
     pub peers: BTreeMap<u64, String>,
     pub trace: Trace,
     pub checks: Checks,
+    /// Nodes that acknowledged entries in the last step.
+    pub acknowledged: BTreeSet<u64>,
     crowd: Arc<Crowd>,
     clients: Runtime,
     clients_began: Instant,
@@ -80,8 +83,8 @@ impl World {
             let rng = StdRng::seed_from_u64(rng.random());
             clients.spawn(Client::new(id, port, peers.keys().copied().collect(), crowd.clone(), rng).run());
         }
-        let (checks, wrong) = (Checks::default(), Vec::new());
-        World { now: 0, rng, net, machines, peers, trace, checks, crowd, clients, clients_began, wrong }
+        let (checks, acknowledged, wrong) = (Checks::default(), BTreeSet::new(), Vec::new());
+        World { now: 0, rng, net, machines, peers, trace, checks, acknowledged, crowd, clients, clients_began, wrong }
     }
 
     pub fn note(&self, line: impl FnOnce() -> String) {
@@ -139,7 +142,11 @@ impl World {
             }
         }
         let nodes = self.nodes();
+        self.acknowledged.clear();
         for (id, said) in self.net.take_said() {
+            if matches!(said, Said::Has(_)) {
+                self.acknowledged.insert(id);
+            }
             self.checks.promises.hear(id, said);
         }
         for node in &nodes {
