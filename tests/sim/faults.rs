@@ -19,7 +19,7 @@ pub struct Faults {
     weights: [u32; KINDS],
     /// Machines that are down, and when they start again.
     down: Vec<(u64, u64)>,
-    /// Machines that were killed, and lose power as soon as they have acknowledged something in their next life.
+    /// Machines that were killed, and lose power as soon as they have acknowledged all of their log in their next life.
     doomed: BTreeSet<u64>,
 }
 
@@ -40,9 +40,10 @@ impl Faults {
     pub fn strike(&mut self, world: &mut World) {
         let now = world.now;
         self.down.extract_if(.., |(_, at)| *at <= now).for_each(|(id, _)| world.start(id));
-        for id in world.acknowledged.clone() {
-            if self.doomed.remove(&id) {
-                self.crash(world, id, Crash::PowerLoss);
+        for (id, index) in world.acknowledged.clone() {
+            let last = world.node(id).and_then(|node| node.log().last_log_id());
+            if last.is_some_and(|last| last.index <= index) && self.doomed.remove(&id) {
+                self.crash(world, id, Crash::WorstPowerLoss);
             }
         }
         if world.now < self.next {
@@ -79,7 +80,7 @@ impl Faults {
         }
     }
 
-    /// Processes are killed, and as soon as their next ones have acknowledged something the power goes: what was found in the log at
+    /// Processes are killed, and as soon as their next ones have acknowledged the end of their log the power goes: what was found in the log at
     /// the start must be on the disk by then.
     fn crash_twice(&mut self, world: &mut World, id: u64) {
         let second = id % 3 + 1;

@@ -6,6 +6,7 @@
 //! so that thousands of seeds fit into two minutes.
 
 mod batch;
+mod carry;
 mod checks;
 mod client;
 mod disk;
@@ -72,7 +73,7 @@ fn a_repetition_that_is_taken_for_something_new_is_caught() {
 }
 
 /// Seeds that failed once. What they found is in tests/BUGS.md.
-const FAILED_ONCE: [u64; 6] = [11, 55, 195, 200, 255, 312];
+const FAILED_ONCE: [u64; 2] = [4, 23];
 
 #[test]
 fn seeds_that_failed_once_pass() {

@@ -1,11 +1,12 @@
 //! One run: machines, network and clients under one clock, and the faults that the seed chooses.
 
+use crate::carry::Port;
 use crate::checks::Checks;
 use crate::client::{Client, Crowd, History};
 use crate::disk::Crash;
 use crate::faults::Faults;
 use crate::machine::{Machine, paused_runtime};
-use crate::net::{Net, Port, Weather, address};
+use crate::net::{Net, Weather, address};
 use crate::oracle;
 use crate::os;
 use crate::planted::Planted;
@@ -51,8 +52,8 @@ pub struct World {
     pub peers: BTreeMap<u64, String>,
     pub trace: Trace,
     pub checks: Checks,
-    /// Nodes that acknowledged entries in the last step.
-    pub acknowledged: BTreeSet<u64>,
+    /// Nodes that acknowledged entries in the last step, and through which index.
+    pub acknowledged: BTreeMap<u64, u64>,
     crowd: Arc<Crowd>,
     clients: Runtime,
     clients_began: Instant,
@@ -83,7 +84,7 @@ impl World {
             let rng = StdRng::seed_from_u64(rng.random());
             clients.spawn(Client::new(id, port, peers.keys().copied().collect(), crowd.clone(), rng).run());
         }
-        let (checks, acknowledged, wrong) = (Checks::default(), BTreeSet::new(), Vec::new());
+        let (checks, acknowledged, wrong) = (Checks::default(), BTreeMap::new(), Vec::new());
         World { now: 0, rng, net, machines, peers, trace, checks, acknowledged, crowd, clients, clients_began, wrong }
     }
 
@@ -106,7 +107,7 @@ impl World {
         }
         self.checks.forget(id);
         self.crowd.nodes.lock().remove(&id);
-        self.net.down(id, crash == Crash::PowerLoss);
+        self.net.down(id, crash != Crash::Kill);
         if let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.is_up()) {
             let story = machine.crash(crash, &mut self.rng);
             self.trace.note(self.now, || format!("node {id} goes down: {crash:?} {story}"));
@@ -144,8 +145,9 @@ impl World {
         let nodes = self.nodes();
         self.acknowledged.clear();
         for (id, said) in self.net.take_said() {
-            if matches!(said, Said::Has(_)) {
-                self.acknowledged.insert(id);
+            self.trace.note(self.now, || format!("node {id} has promised: {said:?}"));
+            if let Said::Has((.., index)) = said {
+                self.acknowledged.insert(id, index);
             }
             self.checks.promises.hear(id, said);
         }
