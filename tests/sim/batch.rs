@@ -26,7 +26,7 @@ fn number(name: &str) -> Option<u64> {
 
 impl Settings {
     pub fn from_environment() -> Settings {
-        let count = number("HOLDFAST_SIM_SEEDS").unwrap_or(150);
+        let count = number("HOLDFAST_SIM_SEEDS").unwrap_or(100);
         Settings { first: number("HOLDFAST_SIM_FROM").unwrap_or(1), count, one: number("HOLDFAST_SIM_SEED") }
     }
 }
