@@ -170,7 +170,9 @@ pub fn run_many(settings: &Settings) {
                 println!("{}; trace: {}", outcome.summary, keep_trace(child.seed, &outcome).display());
             }
             if !outcome.wrong.is_empty() {
-                failed.push(report(child.seed, &outcome));
+                let said = report(child.seed, &outcome);
+                eprintln!("{said}");
+                failed.push(said);
             }
             false
         });
