@@ -4,8 +4,11 @@
 PROFILE ?= release
 # Where `make bench` runs; a mounted directory.
 BENCH_DIR ?= target/demo/mnt
+# Which runs of the simulation `make sim` makes.
+SEEDS ?= 1000
+FROM ?= 1
 
-.PHONY: help demo demo-stop test verify fix bench bench-peers clean-test
+.PHONY: help demo demo-stop test verify fix bench bench-peers sim clean-test
 
 help:
 	@echo 'make demo        three nodes, a volume and a mount under target/demo, and a short tour'
@@ -15,6 +18,7 @@ help:
 	@echo 'make fix         formats, and applies what clippy can fix by itself'
 	@echo 'make bench       benchmarks of the demo'"'"'s mount and cluster'
 	@echo 'make bench-peers the same beside JuiceFS on one Redis (root; installs redis-server)'
+	@echo 'make sim SEEDS=N  N runs of the simulation, from seed FROM on'
 	@echo 'make clean-test  what killed tests left behind'
 
 demo:
@@ -40,6 +44,11 @@ bench: demo
 
 bench-peers: demo
 	tests/bench/peers.sh
+
+# Somewhat optimised: a run is half as long, and a build of its own.
+sim:
+	HOLDFAST_SIM_SEEDS=$(SEEDS) HOLDFAST_SIM_FROM=$(FROM) CARGO_PROFILE_DEV_OPT_LEVEL=1 \
+		cargo test --workspace --test sim no_seed_breaks_a_promise -- --nocapture
 
 clean-test:
 	@tests/clean.sh

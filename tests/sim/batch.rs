@@ -26,7 +26,7 @@ fn number(name: &str) -> Option<u64> {
 
 impl Settings {
     pub fn from_environment() -> Settings {
-        let count = number("HOLDFAST_SIM_SEEDS").unwrap_or(20);
+        let count = number("HOLDFAST_SIM_SEEDS").unwrap_or(100);
         Settings { first: number("HOLDFAST_SIM_FROM").unwrap_or(1), count, one: number("HOLDFAST_SIM_SEED") }
     }
 }
@@ -170,7 +170,9 @@ pub fn run_many(settings: &Settings) {
                 println!("{}; trace: {}", outcome.summary, keep_trace(child.seed, &outcome).display());
             }
             if !outcome.wrong.is_empty() {
-                failed.push(report(child.seed, &outcome));
+                let said = report(child.seed, &outcome);
+                eprintln!("{said}");
+                failed.push(said);
             }
             false
         });

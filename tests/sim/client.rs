@@ -1,7 +1,8 @@
 //! Simulated clients: each has a session and does one operation after the other in a small tree, and repeats it under the same
 //! (session, slot, seq) until it is answered. What was asked and answered goes into the history.
 
-use crate::net::{Port, address};
+use crate::carry::Port;
+use crate::net::address;
 use crate::planted::Planted;
 use bytes::Bytes;
 use holdfast_proto::pb::meta_client::MetaClient;

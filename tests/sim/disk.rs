@@ -24,6 +24,8 @@ pub enum Crash {
     Kill,
     /// What was not synced is lost, or torn.
     PowerLoss,
+    /// All that was not synced is lost.
+    WorstPowerLoss,
 }
 
 struct Ended {
@@ -147,11 +149,17 @@ impl Disk {
         for (name, length) in lengths(&self.wal)? {
             let synced = durable.get(&name).copied();
             let bytes = fs::read(self.wal.join(&name))?;
+            if synced != Some(length) && name.ends_with(".wal") && crash == Crash::Kill {
+                story.push(format!("{name}: {} of {length} bytes synced", synced.unwrap_or(0)));
+            }
             if crash == Crash::Kill || synced == Some(length) {
                 fs::write(to.join(&name), bytes)?;
                 continue;
             }
-            let (left, how) = tear(&bytes, synced.unwrap_or(0) as usize, rng);
+            let (left, how) = match crash {
+                Crash::WorstPowerLoss => (bytes[..synced.unwrap_or(0) as usize].to_vec(), "the rest lost".to_owned()),
+                _ => tear(&bytes, synced.unwrap_or(0) as usize, rng),
+            };
             story.push(format!("{name}: {} of {length} bytes synced, {how}", synced.unwrap_or(0)));
             // A file of which nothing was synced may be gone with its name.
             if synced.is_some() || !left.is_empty() {

@@ -19,8 +19,8 @@ pub struct Faults {
     weights: [u32; KINDS],
     /// Machines that are down, and when they start again.
     down: Vec<(u64, u64)>,
-    /// Machines that lose power then.
-    doomed: Vec<(u64, u64)>,
+    /// Machines that were killed, and lose power as soon as they have acknowledged all of their log in their next life.
+    doomed: BTreeSet<u64>,
 }
 
 impl Faults {
@@ -30,7 +30,7 @@ impl Faults {
             *weight = if rng.random_bool(0.6) { rng.random_range(1..10) } else { 0 };
         }
         let (ends, pace) = (now + rng.random_range(1_500..4_000), rng.random_range(30..300));
-        Faults { ends, next: now + 200, pace, weights, down: Vec::new(), doomed: Vec::new() }
+        Faults { ends, next: now + 200, pace, weights, down: Vec::new(), doomed: BTreeSet::new() }
     }
 
     pub fn is_over(&self, now: u64) -> bool {
@@ -40,8 +40,12 @@ impl Faults {
     pub fn strike(&mut self, world: &mut World) {
         let now = world.now;
         self.down.extract_if(.., |(_, at)| *at <= now).for_each(|(id, _)| world.start(id));
-        let doomed: Vec<_> = self.doomed.extract_if(.., |(_, at)| *at <= now).collect();
-        doomed.into_iter().for_each(|(id, _)| self.crash(world, id, Crash::PowerLoss));
+        for (id, index) in world.acknowledged.clone() {
+            let last = world.node(id).and_then(|node| node.log().last_log_id());
+            if last.is_some_and(|last| last.index <= index) && self.doomed.remove(&id) {
+                self.crash(world, id, Crash::WorstPowerLoss);
+            }
+        }
         if world.now < self.next {
             return;
         }
@@ -76,13 +80,16 @@ impl Faults {
         }
     }
 
-    /// A process is killed, and soon after its next one has begun the power goes.
+    /// Processes are killed, and as soon as their next ones have acknowledged the end of their log the power goes: what was found in the log at
+    /// the start must be on the disk by then.
     fn crash_twice(&mut self, world: &mut World, id: u64) {
-        if world.machines[&id].is_up() {
-            world.crash(id, Crash::Kill);
-            let starts = world.now + world.rng.random_range(2..40);
-            self.down.push((id, starts));
-            self.doomed.push((id, starts + world.rng.random_range(2..60)));
+        let second = id % 3 + 1;
+        for id in if world.rng.random_bool(0.7) { vec![id, second] } else { vec![id] } {
+            if world.machines[&id].is_up() {
+                world.crash(id, Crash::Kill);
+                self.down.push((id, world.now + world.rng.random_range(2..40)));
+                self.doomed.insert(id);
+            }
         }
     }
 

@@ -1,8 +1,9 @@
 //! One machine: a node as metad's server starts it, but for its sockets and threads, on a runtime of its own whose clock stands still
 //! between steps. Dropping the runtime is the end of the process, wherever each of its tasks was.
 
+use crate::carry::{Port, answer};
 use crate::disk::{Crash, Disk, Lengths};
-use crate::net::{Net, Port, address, answer};
+use crate::net::{Net, address};
 use crate::os;
 use holdfast_proto::limits::FRAME_BYTES_MAX;
 use holdfast_proto::pb::meta_server::MetaServer as MetaRpc;

@@ -96,7 +96,7 @@ impl Promises {
     pub fn hear(&mut self, node: u64, said: Said) {
         let promised = self.of.entry(node).or_default();
         match said {
-            Said::Has(id) => promised.has = Some(id),
+            Said::Has(id) => promised.has = promised.has.max(Some(id)),
             Said::Voted(ballot) => {
                 if promised.voted.is_some_and(|before| ballot < before) {
                     let before = promised.voted;

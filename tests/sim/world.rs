@@ -1,14 +1,16 @@
 //! One run: machines, network and clients under one clock, and the faults that the seed chooses.
 
+use crate::carry::Port;
 use crate::checks::Checks;
 use crate::client::{Client, Crowd, History};
 use crate::disk::Crash;
 use crate::faults::Faults;
 use crate::machine::{Machine, paused_runtime};
-use crate::net::{Net, Port, Weather, address};
+use crate::net::{Net, Weather, address};
 use crate::oracle;
 use crate::os;
 use crate::planted::Planted;
+use crate::promises::Said;
 use crate::trace::Trace;
 use metad::raft::node::RaftNode;
 use metad::store::{KvCommit, StoreError};
@@ -50,6 +52,8 @@ pub struct World {
     pub peers: BTreeMap<u64, String>,
     pub trace: Trace,
     pub checks: Checks,
+    /// Nodes that acknowledged entries in the last step, and through which index.
+    pub acknowledged: BTreeMap<u64, u64>,
     crowd: Arc<Crowd>,
     clients: Runtime,
     clients_began: Instant,
@@ -80,8 +84,8 @@ impl World {
             let rng = StdRng::seed_from_u64(rng.random());
             clients.spawn(Client::new(id, port, peers.keys().copied().collect(), crowd.clone(), rng).run());
         }
-        let (checks, wrong) = (Checks::default(), Vec::new());
-        World { now: 0, rng, net, machines, peers, trace, checks, crowd, clients, clients_began, wrong }
+        let (checks, acknowledged, wrong) = (Checks::default(), BTreeMap::new(), Vec::new());
+        World { now: 0, rng, net, machines, peers, trace, checks, acknowledged, crowd, clients, clients_began, wrong }
     }
 
     pub fn note(&self, line: impl FnOnce() -> String) {
@@ -103,7 +107,7 @@ impl World {
         }
         self.checks.forget(id);
         self.crowd.nodes.lock().remove(&id);
-        self.net.down(id, crash == Crash::PowerLoss);
+        self.net.down(id, crash != Crash::Kill);
         if let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.is_up()) {
             let story = machine.crash(crash, &mut self.rng);
             self.trace.note(self.now, || format!("node {id} goes down: {crash:?} {story}"));
@@ -139,7 +143,12 @@ impl World {
             }
         }
         let nodes = self.nodes();
+        self.acknowledged.clear();
         for (id, said) in self.net.take_said() {
+            self.trace.note(self.now, || format!("node {id} has promised: {said:?}"));
+            if let Said::Has((.., index)) = said {
+                self.acknowledged.insert(id, index);
+            }
             self.checks.promises.hear(id, said);
         }
         for node in &nodes {

@@ -2,10 +2,11 @@
 //! due is background/membership's to say.
 
 use super::node::RaftNode;
-use super::types::{AppendRequest, Vote};
+use super::types::{AppendRequest, LeaderId, TypeConfig, Vote};
 use crate::error::MetadError;
 use crate::store::{KvCommit, keys, read};
 use openraft::errors::{InitializeError, RaftError};
+use openraft::metrics::RaftMetrics;
 use openraft::{BasicNode, ChangeMembers, ServerState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -98,7 +99,14 @@ impl RaftNode {
 
     /// Whether this leader's state shows all that the leaders before it have done.
     pub fn has_applied_own_term(&self) -> bool {
-        self.metrics(|metrics| metrics.last_applied.is_some_and(|id| id.leader_id.term == metrics.current_term))
+        self.metrics(|metrics| self.has_applied_own(metrics))
+    }
+
+    /// Whether an entry that this node has made in its present office is applied. The term alone does not tell: one may have had
+    /// two leaders after each other.
+    pub(super) fn has_applied_own(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
+        let own = LeaderId { term: metrics.current_term, node_id: self.id };
+        metrics.last_applied.is_some_and(|id| id.leader_id == own)
     }
 
     /// Members that do not vote yet.

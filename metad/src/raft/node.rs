@@ -402,10 +402,9 @@ impl RaftNode {
         self.metrics(|metrics| {
             let leads = metrics.state == ServerState::Leader && metrics.current_leader == Some(self.id);
             let term = metrics.current_term;
-            let own_term_applied = metrics.last_applied.is_some_and(|id| id.leader_id.term == term);
             let lease = self.has_quorum(metrics, self.lease_trusted);
             let holds = leads && lease && self.transferred_term.load(Ordering::SeqCst) < term;
-            holds && own_term_applied
+            holds && self.has_applied_own(metrics)
         })
     }
 
