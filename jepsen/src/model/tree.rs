@@ -32,6 +32,7 @@ impl Model for Tree {
             (Seen::Nothing, Ok(_)) => (after != *state).then_some(after),
             (Seen::Refused(errno), Err(refusal)) => refusal.contains(&errno.as_str()).then(|| state.clone()),
             (Seen::Done(observed), Ok(id)) => observe(state, after, (call, id), observed),
+            (Seen::Done(observed), Err(_)) if is_removed_and_empty(call, observed) => Some(state.clone()),
             (Seen::Nothing | Seen::Done(_), Err(_)) | (Seen::Refused(_), Ok(_)) => None,
         }
     }
@@ -44,6 +45,11 @@ impl Model for Tree {
     fn describe(&self, state: &State) -> String {
         state.describe()
     }
+}
+
+/// Who knows a directory by its number may list it after it was removed: it is empty.
+fn is_removed_and_empty(call: &Call, observed: &Observed) -> bool {
+    call.act == Act::Readdir && call.place.at.is_some() && observed.names.as_ref().is_some_and(Vec::is_empty)
 }
 
 /// Does the call, and says which inode a client that looks sees.
