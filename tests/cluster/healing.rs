@@ -80,6 +80,27 @@ fn a_node_whose_log_lost_its_durable_end_says_so_and_rejoins_as_new() {
 }
 
 #[test]
+fn a_follower_that_lost_its_last_entries_unnoticed_is_fed_again_by_the_same_leader() {
+    let _turn = one_at_a_time();
+    let cluster = Cluster::start();
+    let meta = cluster.format("reverted");
+    let mount = Mount::start(&meta);
+    let load = Load::start(&mount.dir, 3);
+    load.wait_progress(80);
+    let leader = cluster.leader();
+    let victim = leader % 3 + 1;
+    cluster.kill(victim);
+    let wal = cluster.node(victim).data_dir().join("wal");
+    cut_in_the_middle(&largest_file(&wal));
+    // As if it were older than what was lost.
+    std::fs::remove_file(wal.with_extension("mark")).unwrap();
+    cluster.bring_back(&[victim]);
+    load.wait_progress(20);
+    assert!(cluster.is_running(leader), "{}", cluster.node(leader).log());
+    verify(&cluster, &meta, &mount, load);
+}
+
+#[test]
 fn a_log_or_an_identity_that_is_gone_while_the_rest_is_there_counts_as_lost() {
     let _turn = one_at_a_time();
     let cluster = Cluster::start();

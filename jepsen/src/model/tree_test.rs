@@ -56,6 +56,17 @@ fn names_are_made_and_taken_away_once() {
 }
 
 #[test]
+fn a_removed_directory_that_is_known_by_its_number_is_empty() {
+    let gone = [("mkdir", path("d"), json!({"ino": 7})), ("rmdir", path("d"), json!({}))];
+    let listed = |names: Value| {
+        let mut calls = gone.to_vec();
+        calls.push(("readdir", json!({"at": 7, "path": ""}), json!({"names": names})));
+        possible(&calls)
+    };
+    assert_eq!((listed(json!([])), listed(json!(["x"]))), (3, 2));
+}
+
+#[test]
 fn directories_hold_what_is_in_them() {
     let base = [("mkdir", path("d"), json!({})), ("create", path("d/f"), json!({}))];
     let then = |f, input, output| [&base[..], &[(f, input, output)]].concat();

@@ -7,6 +7,7 @@ use crate::run::world::{self, World, ending_of_call, mutate};
 use holdfast::meta::{MetaApi, MetaClient};
 use holdfast_proto::pb::{self, FileKind};
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -236,7 +237,7 @@ fn call(voice: &mut Voice, act: Act, tree: u64, root: &Path, (name, to): (&str, 
         Act::Unlink => voice.act("unlink", input, || ended(unlink(&path))),
         Act::Rmdir => voice.act("rmdir", input, || ended(fs::remove_dir(&path).map(|()| json!({})))),
         Act::Rename => {
-            let input = json!({"tree": tree, "path": name, "to": to});
+            let input = json!({"tree": tree, "path": name, "to": to, "noreplace": true});
             voice.act("rename", input, || rename(&path, &root.join(to)));
         }
         // A listing of a mount is several calls: only names are asked for one by one.
@@ -250,14 +251,14 @@ fn unlink(path: &PathBuf) -> std::io::Result<Value> {
     Ok(json!({}))
 }
 
-/// The kernel looks both names up, one after the other, and compares what they were: what it refuses then was perhaps never so at one time.
+/// The kernel looks both names up, one after the other, before it asks the filesystem: what it refuses then was perhaps never so at one time.
+/// And where both looked like one file, because somebody else moved it from here to there meanwhile, it says that all is done: so only
+/// a rename that replaces nothing is one step.
 fn rename(from: &Path, to: &Path) -> Done {
-    match fs::rename(from, to) {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
         Ok(()) => Done::Ok(json!({})),
-        Err(error) => match ending_of_call(&error) {
-            Done::Refused(errno) if errno == "EISDIR" || errno == "ENOTDIR" => Done::Fail(errno),
-            other => other,
-        },
+        Err(Errno::EISDIR | Errno::ENOTDIR | Errno::EEXIST) => Done::Fail("the kernel compared two looks".into()),
+        Err(errno) => ending_of_call(&std::io::Error::from_raw_os_error(errno as i32)),
     }
 }
 

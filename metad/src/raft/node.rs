@@ -166,6 +166,9 @@ fn raft_config(timing: &Timing) -> Result<Config, MetadError> {
         // A leader that restarts within its term may have lost entries that it had sent out and not synced: leading on, it would give
         // their log ids to others.
         enable_leader_restore: Some(false),
+        // A follower may have lost its last second, which its mark does not tell (raft/log_mark): it is fed again. Without this the leader
+        // would stop, or never feed it.
+        allow_log_reversion: Some(true),
         ..Config::default()
     };
     config.validate().map_err(|error| MetadError::Config(format!("raft timing: {error}")))
