@@ -73,6 +73,7 @@ many cargo-test cargo test --workspace --lib --bins --tests --no-fail-fast -- --
 many demo tests/demo-test.sh
 many pjdfstest tests/suites/pjdfstest.sh
 many fsx tests/suites/fsx.sh
+many jepsen target/debug/jepsen matrix --short
 one clippy cargo clippy --workspace --all-targets -- -D warnings
 
 # Last, so that the end of a long log says what is wrong.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 pub mod check;
 pub mod convert;
+pub mod matrix;
 pub mod run;
 
 #[derive(Debug, Parser)]
@@ -19,6 +20,8 @@ struct Args {
 enum Command {
     /// Let faults loose on a cluster under load, and judge what clients saw: exit codes as of check
     Run(run::Run),
+    /// All workloads under all faults
+    Matrix(matrix::Matrix),
     /// Workloads and nemeses
     List,
     /// Judge a history: exit code 0 valid, 1 invalid, 2 unknown, 64 not a history
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
     };
     let done = match args.command {
         Command::Run(run) => run.run(),
+        Command::Matrix(matrix) => matrix.run(),
         Command::List => Ok(run::list()),
         Command::Check(check) => check.run(),
         Command::Convert(convert) => convert.run(),

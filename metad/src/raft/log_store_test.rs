@@ -58,7 +58,7 @@ async fn a_damaged_log_is_refused_with_what_to_do() {
             store.blocking_append([entry(1, 50, b"body")]).await.expect("append");
         }
         drop(reopen(&dir.path().join("wal")));
-        let file = std::fs::read_dir(&dir.path().join("wal")).expect("lists").flatten().map(|entry| entry.path());
+        let file = std::fs::read_dir(dir.path().join("wal")).expect("lists").flatten().map(|entry| entry.path());
         let wal = file.max_by_key(|path| path.metadata().map_or(0, |meta| meta.len())).expect("a WAL file");
         let mut bytes = std::fs::read(&wal).expect("reads");
         assert!(bytes.len() > 400, "{}", bytes.len());

@@ -1,0 +1,86 @@
+//! matrix: all workloads under all faults, in runs of a few faults each. Called by `cli`.
+
+use super::run::Run;
+use crate::{nemesis, workload};
+use clap::Args;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Prints `N passed, N failed` at the end, and of each failed run the command that repeats it.")]
+pub struct Matrix {
+    /// About ten minutes: each fault once with a fixed seed, and some again with a random one
+    #[arg(long)]
+    pub short: bool,
+    /// Hours of faults, without --short
+    #[arg(long, default_value_t = 2.0)]
+    pub hours: f64,
+    /// Of the random runs
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Where histories and reports go
+    #[arg(long, default_value = "target/jepsen")]
+    pub out: PathBuf,
+}
+
+/// Faults in one run.
+const FAULTS: usize = 6;
+/// Seconds that one of them takes with the calm after it, about.
+const FAULT_S: u64 = 6;
+const FIXED_SEED: u64 = 1;
+
+impl Matrix {
+    /// # Errors
+    /// A file cannot be written.
+    pub fn run(&self) -> Result<u8, String> {
+        let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+        let mut runs: Vec<_> = batches(FIXED_SEED).into_iter().map(|faults| (FIXED_SEED, faults)).collect();
+        let again = if self.short { 1 } else { (self.hours * 3600.0 / (FAULTS as f64 * FAULT_S as f64)).ceil() as u64 };
+        runs.extend((0..again).map(|step| (seed + step, batches(seed + step).swap_remove(0))));
+        let mut failed = 0;
+        for (number, (seed, faults)) in runs.iter().enumerate() {
+            let code = self.one(number, *seed, faults.clone()).run()?;
+            failed += u64::from(code != 0);
+        }
+        println!("{} passed, {failed} failed", runs.len() as u64 - failed);
+        Ok(u8::from(failed > 0))
+    }
+
+    fn one(&self, number: usize, seed: u64, faults: Vec<String>) -> Run {
+        Run {
+            workload: workload::NAMES.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            time: faults.len() as u64 * FAULT_S,
+            nemesis: faults,
+            seed: Some(seed),
+            nodes: 3,
+            clients: 4,
+            mounts: 2,
+            out: self.out.join(format!("run-{}", number + 1)),
+        }
+    }
+}
+
+/// All faults in the order of a seed, a few at a time.
+fn batches(seed: u64) -> Vec<Vec<String>> {
+    let mut names: Vec<_> = nemesis::ALL.iter().map(|(name, _, _)| (*name).to_owned()).collect();
+    names.shuffle(&mut StdRng::seed_from_u64(seed));
+    names.chunks(FAULTS).map(<[String]>::to_vec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_in_one_run_of_a_seed() {
+        let mut all: Vec<_> = batches(7).concat();
+        all.sort();
+        let mut known: Vec<_> = nemesis::ALL.iter().map(|(name, _, _)| (*name).to_owned()).collect();
+        known.sort();
+        assert_eq!(all, known);
+        assert_eq!(batches(7), batches(7));
+        assert_ne!(batches(7), batches(8));
+    }
+}
