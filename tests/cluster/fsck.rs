@@ -161,7 +161,7 @@ fn each_damage_of_metadata_is_named_and_repaired_or_left_with_advice() {
     let mount = Mount::start(&meta);
     fill(&mount.dir);
     let inos = Inos::read(&mount.dir);
-    mount.umount().ok("umount");
+    mount.umount_when_idle();
     damage(&cluster, |txn| break_all(txn, &inos));
 
     // Looking changes nothing, whoever looks.
@@ -238,7 +238,7 @@ fn nothing_is_repaired_where_a_node_is_damaged_and_not_the_volume() {
     let mount = Mount::start(&meta);
     fs::write(mount.path("f"), b"x").unwrap();
     let ino = fs::metadata(mount.path("f")).unwrap().ino();
-    mount.umount().ok("umount");
+    mount.umount_when_idle();
     let first = std::cell::Cell::new(true);
     damage(&cluster, |txn| {
         let nlink = if first.replace(false) { 8 } else { 9 };
@@ -286,7 +286,7 @@ fn nothing_is_found_on_a_healthy_volume_while_writers_run() {
     for number in 0..40 {
         fs::write(past.path(&format!("old{number}")), content(&number.to_string())).unwrap();
     }
-    past.umount().ok("umount");
+    past.umount_when_idle();
     let (end, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let worker = |mount: &Mount, name: &str| {
         let dir = mount.path(name);

@@ -55,11 +55,11 @@ fn a_listing_is_a_read_of_the_directory() {
 #[test]
 fn noatime_and_strictatime_are_obeyed() {
     let (meta, mount) = shared::own_volume();
-    mount.umount().ok("umount");
+    mount.umount_when_idle();
     for (option, expected) in [("noatime", [false; 3]), ("strictatime", [true; 3])] {
         let mount = Mount::start_with(&meta, &["-o", option]);
         assert_eq!(moves(&mount.path(option)), expected, "{option}");
-        mount.umount().ok("umount");
+        mount.umount_when_idle();
     }
 }
 
@@ -71,7 +71,7 @@ fn reads_are_told_to_the_cluster_at_the_latest_by_the_unmount() {
     next_instant();
     fs::read(mount.path("f")).unwrap();
     let shown = atime(&mount.path("f"));
-    mount.umount().ok("umount");
+    mount.umount_when_idle();
     let again = Mount::start(&meta);
     let kept = atime(&again.path("f"));
     // The server counts back from its own clock, in milliseconds.
@@ -87,7 +87,7 @@ fn a_time_that_was_set_is_not_overtaken_by_an_earlier_read() {
     let past = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
     fs::File::options().write(true).open(&file).unwrap().set_times(fs::FileTimes::new().set_accessed(past)).unwrap();
     assert_eq!(atime(&file), (1_000_000, 0));
-    mount.umount().ok("umount");
+    mount.umount_when_idle();
     let again = Mount::start(&meta);
     assert_eq!(atime(&again.path("f")), (1_000_000, 0));
 }

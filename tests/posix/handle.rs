@@ -63,7 +63,7 @@ fn a_handle_outlives_the_mount_and_ends_with_the_file() {
     let (meta, mount) = shared::own_volume();
     fs::write(mount.path("f"), b"kept").unwrap();
     let handle = handle_of(&mount.path("f"));
-    mount.umount().ok("umount");
+    mount.umount_when_idle();
     let again = Mount::start(&meta);
     assert_eq!(content(open(&again.dir, &handle).unwrap()), "kept");
     fs::remove_file(again.path("f")).unwrap();

@@ -31,9 +31,14 @@ impl Mount {
         let mount = Mount { dir: dir.clone(), log };
         // Registered before, so that a mount that half succeeded is undone too; and after the directory, so that it goes first.
         process::register(Leftover::Mount(dir));
-        process::run(run(mount.command(meta, args))).ok("holdfast mount");
-        assert!(is_mounted(&mount.dir), "`holdfast mount -d` returned before {} was mounted", mount.dir.display());
+        mount.again_as(meta, args, run);
         mount
+    }
+
+    /// Mounts on the same directory, with the command run in some other way.
+    pub fn again_as(&self, meta: &str, args: &[&str], run: impl FnOnce(Command) -> Command) {
+        process::run(run(self.command(meta, args))).ok("holdfast mount");
+        assert!(is_mounted(&self.dir), "`holdfast mount -d` returned before {} was mounted", self.dir.display());
     }
 
     /// Mounts on the same directory (again, after an unmount).
@@ -56,6 +61,16 @@ impl Mount {
         let mut command = process::command("holdfast");
         command.arg("umount").arg(&self.dir);
         process::run(command)
+    }
+
+    /// The same, and again while it is busy: a process that another test starts has the open files of all threads until it has become
+    /// its program.
+    pub fn umount_when_idle(&self) {
+        process::wait_for("the mount to be idle", || {
+            let ended = self.umount();
+            (!ended.stderr.contains("it is busy")).then_some(ended)
+        })
+        .ok("umount");
     }
 
     /// The pid of the process that serves this mount.

@@ -45,15 +45,22 @@ pub struct FileHandle {
     pub appends: bool,
     /// Session that a lock was taken by it under; 0: none. Under another one it must not write before it has seen that.
     pub lock_session: AtomicU64,
+    /// Data version of the pages that the kernel has when it has dropped those from before this open; 0: it has them already. It drops
+    /// them after it was told of the open, so only its next request about this handle says that it has.
+    drops: AtomicU64,
+    /// `Handles::forgets` at the open.
+    forgets: u64,
     /// Text served in pieces by `info`, made at its first piece.
     pub info: Mutex<Option<Arc<str>>>,
 }
 
 impl FileHandle {
-    fn new(ino: u64, file: Arc<OpenFile>, access: Access, atime_due: bool) -> FileHandle {
+    fn new(ino: u64, file: Arc<OpenFile>, access: Access, atime_due: bool, drops: (u64, u64)) -> FileHandle {
         FileHandle {
             ino,
             file,
+            drops: AtomicU64::new(drops.0),
+            forgets: drops.1,
             writable: access.writes,
             appends: access.appends,
             atime_due: AtomicBool::new(atime_due),
@@ -130,6 +137,8 @@ pub struct Handles {
     opens: Mutex<HashMap<u64, Opens>>,
     /// What the kernel's pages are, of inodes opened here.
     versions: Mutex<Versions>,
+    /// How often some were forgotten: what an open before that would note counts no more.
+    forgets: AtomicU64,
     /// What this mount itself has committed: attributes that are older were overtaken on their way.
     committed: Mutex<Versions>,
 }
@@ -140,16 +149,37 @@ impl Handles {
         Fh(self.next_fh.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    pub fn insert_file(&self, ino: u64, file: Arc<OpenFile>, access: Access, atime_due: bool) -> Fh {
+    /// `drops`: the kernel is told to drop its pages, and has those of this data version afterwards.
+    pub fn insert_file(
+        &self,
+        ino: u64,
+        file: Arc<OpenFile>,
+        access: Access,
+        atime_due: bool,
+        drops: Option<u64>,
+    ) -> Fh {
         let fh = self.fresh_fh();
-        self.files.write().insert(fh, Arc::new(FileHandle::new(ino, file, access, atime_due)));
+        let drops = (drops.unwrap_or(0), self.forgets.load(Ordering::Acquire));
+        self.files.write().insert(fh, Arc::new(FileHandle::new(ino, file, access, atime_due, drops)));
         fh
     }
 
     /// # Errors
     /// EBADF for a number that is not open.
     pub fn file(&self, fh: Fh) -> Result<Arc<FileHandle>, FsErrno> {
-        self.files.read().get(&fh).cloned().ok_or(FsErrno::BadF)
+        let handle = self.files.read().get(&fh).cloned().ok_or(FsErrno::BadF)?;
+        if handle.drops.load(Ordering::Relaxed) != 0 {
+            self.note_dropped(&handle);
+        }
+        Ok(handle)
+    }
+
+    fn note_dropped(&self, handle: &FileHandle) {
+        let mut versions = self.versions.lock();
+        let version = handle.drops.swap(0, Ordering::Relaxed);
+        if version != 0 && handle.forgets == self.forgets.load(Ordering::Acquire) {
+            versions.put(handle.ino, version);
+        }
     }
 
     pub fn remove_file(&self, fh: Fh) -> Option<Arc<FileHandle>> {
@@ -211,7 +241,11 @@ impl Handles {
 
     /// The session has ended, and with it all holds. Returns the inodes that are open.
     pub fn forget_session(&self) -> Vec<u64> {
-        *self.versions.lock() = Versions::default();
+        {
+            let mut versions = self.versions.lock();
+            self.forgets.fetch_add(1, Ordering::AcqRel);
+            *versions = Versions::default();
+        }
         let mut opens = self.opens.lock();
         opens.values_mut().for_each(|open| open.held = false);
         opens.keys().copied().collect()
@@ -254,15 +288,9 @@ impl Handles {
         self.opens.lock().get(&ino).and_then(|open| open.written)
     }
 
-    /// Whether the kernel's pages of `ino` are still those of `version`: nothing was committed since the last open here.
-    /// Notes `version` for the next time.
-    pub fn same_version(&self, ino: u64, version: u64) -> bool {
-        let mut versions = self.versions.lock();
-        let same = versions.get(ino) == Some(version);
-        if !same {
-            versions.put(ino, version);
-        }
-        same
+    /// The kernel's pages of `ino` are those of `version` now: it has dropped all older ones.
+    pub fn note_version(&self, ino: u64, version: u64) {
+        self.versions.lock().put(ino, version);
     }
 
     /// Whether the kernel's pages of `ino` are those of `version`, as far as is known.
@@ -272,7 +300,9 @@ impl Handles {
 
     /// The kernel's pages may hold what was lost: the next open must drop them.
     pub fn forget_version(&self, ino: u64) {
-        self.versions.lock().remove(ino);
+        let mut versions = self.versions.lock();
+        self.forgets.fetch_add(1, Ordering::AcqRel);
+        versions.remove(ino);
     }
 }
 
@@ -304,20 +334,19 @@ mod tests {
         let handles = Handles::default();
         handles.begin_open(7);
         handles.hold(&[7]);
-        assert!(!handles.same_version(7, 3));
+        handles.note_version(7, 3);
         assert_eq!(handles.forget_session(), [7]);
-        assert!(!handles.same_version(7, 3));
+        assert!(!handles.is_version(7, 3));
         assert_eq!(handles.end_open(7), Opening::Plain);
     }
 
     #[test]
     fn pages_are_kept_only_for_the_version_of_the_last_open() {
         let handles = Handles::default();
-        assert!(!handles.same_version(7, 3));
-        assert!(handles.same_version(7, 3));
-        assert!(!handles.same_version(7, 4));
+        handles.note_version(7, 3);
+        assert!(handles.is_version(7, 3) && !handles.is_version(7, 4));
         handles.forget_version(7);
-        assert!(!handles.same_version(7, 4));
+        assert!(!handles.is_version(7, 3));
     }
 
     #[test]

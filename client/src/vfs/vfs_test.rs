@@ -154,6 +154,21 @@ async fn pages_are_kept_while_nobody_commits() {
 }
 
 #[tokio::test]
+async fn pages_are_not_kept_for_an_open_while_the_kernel_has_yet_to_drop_them_for_another() {
+    let meta = FakeMeta::new(|_| say_attr(file_attr(7, 0, 3)));
+    let vfs = vfs(&meta, VfsConfig::default());
+    let open = || async { vfs.open(Caller::ROOT, 7, Access::of_flags(libc::O_RDONLY)).await.expect("opens") };
+    let (first, second) = (open().await, open().await);
+    assert!(!first.keep_cache && !second.keep_cache);
+    vfs.read(first.fh, 0, 10).await.expect("reads: so the kernel has heard of its open");
+    assert!(open().await.keep_cache);
+    // What was lost with the session counts no more, though an open from before is used for the first time.
+    vfs.handles.forget_session();
+    vfs.read(second.fh, 0, 10).await.expect("reads");
+    assert!(!open().await.keep_cache);
+}
+
+#[tokio::test]
 async fn an_orphan_question_is_answered_with_what_is_open_and_the_last_close_releases_it() {
     let meta = FakeMeta::new(|call| match call {
         Call::Op(_) => say(&pb::Empty {}),

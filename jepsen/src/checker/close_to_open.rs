@@ -1,6 +1,6 @@
 //! Close-to-open: a read after open sees at least what was closed last before that, and nothing that was not begun when it ended. Files of
-//! stamped blocks: `write` {"file", "version"} is from open to the end of close, `read` {"file"} to {"versions": [...]} too, one a block;
-//! null is a block that nobody wrote. Called by `suite`.
+//! stamped blocks: `write` {"file", "version", "mount"} is from open to the end of close, `read` {"file", "mount"} to {"versions": [...]} too, one a
+//! block; null is a block that nobody wrote. Called by `suite`.
 //!
 //! A read with a write under way beside it may see some blocks of both, since nothing says that a close is one step for those who have the
 //! file open; each block by itself is still held to the rule. Without one, all blocks are of one version.
@@ -57,10 +57,11 @@ fn check_file(file: &str, operations: &[&Operation], findings: &mut Findings) ->
         .filter(|op| op.f == "read" && op.is_acknowledged())
         .map(|op| (op, seen(op)))
         .collect();
-    // What one read saw as a whole is there for all that begin after it.
+    // What one read saw as a whole is there for all that begin after it; but on the writer's own mount it is seen before it is there.
     for (read, versions) in reads.iter().filter(|(_, versions)| versions.len() == 1) {
         if let Some(Some(version)) = versions.first()
             && let Some(write) = writes.get_mut(version)
+            && is_elsewhere(read, write.operation)
         {
             write.known = write.known.min(read.end);
         }
@@ -70,6 +71,11 @@ fn check_file(file: &str, operations: &[&Operation], findings: &mut Findings) ->
     }
     let check = |(read, versions): &(&Operation, _)| u64::from(check_read(file, read, versions, &writes, findings));
     reads.iter().map(check).sum()
+}
+
+fn is_elsewhere(read: &Operation, write: &Operation) -> bool {
+    let mount = |operation: &Operation| operation.input.get("mount").cloned();
+    mount(read).is_none() || mount(read) != mount(write)
 }
 
 fn never_shows(write: &Operation) -> bool {
@@ -185,6 +191,19 @@ mod tests {
         other.invoke(3, "write", json!({"file": "f", "version": 2}));
         read(&mut other, json!([null, 2]));
         assert_eq!(kinds(&other), ["stale"]);
+    }
+
+    #[test]
+    fn what_the_writers_own_mount_sees_before_the_close_is_not_there_for_others_yet() {
+        for (reads_on, expected) in [(1, 0), (2, 1)] {
+            let mut build = Build::default();
+            build.run(1, "write", json!({"file": "f", "version": 1, "mount": 1}), json!({}));
+            build.invoke(1, "write", json!({"file": "f", "version": 2, "mount": 1}));
+            build.run(2, "read", json!({"file": "f", "mount": reads_on}), json!({"versions": [2]}));
+            build.run(3, "read", json!({"file": "f", "mount": 3}), json!({"versions": [1]}));
+            build.ok(1, json!({}));
+            assert_eq!(CloseToOpen.check(&build.history()).anomalies_count, expected, "read on {reads_on}");
+        }
     }
 
     #[test]

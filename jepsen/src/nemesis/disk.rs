@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// Nodes whose disks vanish under them, with all that was not synced.
 #[derive(Default)]
@@ -140,5 +141,46 @@ impl Nemesis for Damage {
         if let Some(id) = self.node.take() {
             world.cluster.start_node(id);
         }
+    }
+}
+
+/// A node is started again with an fsync that fails after a while: it must stop.
+#[derive(Default)]
+pub struct Fsync {
+    node: Option<u64>,
+}
+
+/// The first ones are of its start.
+const FSYNC_FAILS: &str = "fdatasync,fsync:error=EIO:when=120+";
+/// Until it meets one.
+const STOPS_WITHIN: Duration = Duration::from_secs(20);
+
+impl Nemesis for Fsync {
+    fn begin(&mut self, world: &World, dice: &mut StdRng) -> Result<Value, String> {
+        let id = any_node(world, dice);
+        world.cluster.kill(id);
+        world.cluster.start_node_injected(id, FSYNC_FAILS);
+        self.node = Some(id);
+        Ok(json!({"node": id}))
+    }
+
+    fn look(&mut self, world: &World) -> Bite {
+        let Some(id) = self.node else { return Bite { bit: false, evidence: Value::Null } };
+        let start = Instant::now();
+        while world.cluster.is_running(id) && start.elapsed() < STOPS_WITHIN {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let log = world.cluster.node(id).log();
+        let said = log.lines().rev().find(|line| line.contains("this node stops")).unwrap_or_default().to_owned();
+        Bite { bit: !world.cluster.is_running(id) && !said.is_empty(), evidence: json!({"node": id, "said": said}) }
+    }
+
+    fn end(&mut self, world: &World) {
+        let Some(id) = self.node.take() else { return };
+        if world.cluster.is_running(id) {
+            world.cluster.kill(id);
+        }
+        world.cluster.reap(id);
+        world.cluster.start_node(id);
     }
 }

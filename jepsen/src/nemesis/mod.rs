@@ -4,6 +4,7 @@ use crate::run::world::World;
 use rand::rngs::StdRng;
 use serde_json::Value;
 
+mod client;
 mod disk;
 mod network;
 mod process;
@@ -36,6 +37,7 @@ pub const ALL: &[(&str, &str, Make)] = &[
     ("kill-one", "kill -9 of any node", || Box::new(process::Kill::of(process::Whom::One))),
     ("kill-majority", "kill -9 of two of three", || Box::new(process::Kill::of(process::Whom::Majority))),
     ("kill-all", "kill -9 of all nodes", || Box::new(process::Kill::of(process::Whom::All))),
+    ("transfer", "the leader hands its office over", || Box::new(process::Transfer::default())),
     ("pause-leader", "SIGSTOP of the leader", || Box::new(process::Pause::default())),
     ("wipe", "a node comes back without its disk", || Box::new(process::Wipe::default())),
     ("partition-leader", "the leader and its peers hear nothing of each other", || {
@@ -57,6 +59,9 @@ pub const ALL: &[(&str, &str, Make)] = &[
         Box::new(disk::Power { all: true, ..Default::default() })
     }),
     ("disk-full", "the disk of the leader is full", || Box::new(disk::Full::default())),
+    ("fsync-error", "fsync fails on a node", || Box::new(disk::Fsync::default())),
+    ("client-kill", "kill -9 of the process of a mount", || Box::new(client::Kill::default())),
+    ("client-pause", "SIGSTOP of the process of a mount", || Box::new(client::Pause::default())),
     ("flip", "bits flip in the files of a node that is down", || Box::new(disk::Damage::of(disk::How::Flip))),
     ("truncate", "files of a node that is down lose their end", || Box::new(disk::Damage::of(disk::How::Truncate))),
 ];

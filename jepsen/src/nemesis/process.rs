@@ -121,3 +121,25 @@ impl Nemesis for Wipe {
         }
     }
 }
+
+/// The leader hands its office over, as it does before it stops in order.
+#[derive(Default)]
+pub struct Transfer {
+    from: Option<u64>,
+}
+
+impl Nemesis for Transfer {
+    fn begin(&mut self, world: &World, _dice: &mut StdRng) -> Result<Value, String> {
+        let from = leader(world)?;
+        let to = holdfast_tests::admin::transfer_leader(&world.cluster.node(from).addr(), 0)?;
+        self.from = Some(from);
+        Ok(json!({"from": from, "to": to}))
+    }
+
+    fn look(&mut self, world: &World) -> Bite {
+        let now = world.cluster.leader_now();
+        Bite { bit: now.is_some() && now != self.from, evidence: json!({"was": self.from, "is": now}) }
+    }
+
+    fn end(&mut self, _world: &World) {}
+}

@@ -8,20 +8,46 @@ use holdfast::meta::url::MetaUrl;
 use holdfast::meta::{Answer, MetaApi, MetaClient};
 use holdfast_proto::{Ask, FsErrno, Op, pb};
 use holdfast_tests::cluster::{Cluster, Shape};
-use holdfast_tests::mount::Mount;
+use holdfast_tests::mount::{Mount, detach};
 use holdfast_tests::net::Net;
+use parking_lot::{RwLock, RwLockReadGuard};
 use serde_json::Value;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub const VOLUME: &str = "jepsen";
 /// Sparse; each node keeps 256 MiB of it in reserve.
 const DISK_MIB: u64 = 1024;
+/// Of every volume.
+pub const ROOT: u64 = 1;
 const CONNECT_PAUSE: Duration = Duration::from_millis(200);
+
+/// A mount that processes work on.
+pub struct Mounted {
+    mount: Mount,
+    /// Held for the time of a call, and by whoever mounts again.
+    gate: RwLock<()>,
+}
+
+impl Mounted {
+    /// To be held while anything is done on it.
+    pub fn there(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read()
+    }
+}
+
+impl Deref for Mounted {
+    type Target = Mount;
+
+    fn deref(&self) -> &Mount {
+        &self.mount
+    }
+}
 
 pub struct World {
     // Before the cluster: a mount is undone while there are nodes to say so to.
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<Mounted>,
     pub cluster: Cluster,
     pub meta: String,
     pub client_count: u64,
@@ -43,7 +69,7 @@ impl World {
         let meta = cluster.format(VOLUME);
         let mut world = World { mounts: Vec::new(), cluster, meta, client_count };
         for number in 0..mount_count.min(client_count) {
-            world.mounts.push(world.mount(number));
+            world.mounts.push(Mounted { mount: world.mount(number), gate: RwLock::new(()) });
         }
         world
     }
@@ -52,6 +78,15 @@ impl World {
     pub fn mount(&self, client: u64) -> Mount {
         let member = Net::client(client % self.client_count.max(1));
         Mount::start_as(&self.meta, &[], |command| self.cluster.net().inside(member, &command))
+    }
+
+    /// Mounts again on the directory of a mount whose process is gone. Nobody is to see what is below it meanwhile.
+    pub fn remount(&self, number: usize) {
+        let member = Net::client(number as u64 % self.client_count.max(1));
+        let mounted = &self.mounts[number];
+        let _alone = mounted.gate.write();
+        detach(&mounted.dir);
+        mounted.again_as(&self.meta, &[], |command| self.cluster.net().inside(member, &command));
     }
 
     /// Waits until every node runs, is ready and has all that was committed, and says whether their states are sound and equal.
@@ -115,6 +150,20 @@ pub fn ending_of_call(error: &std::io::Error) -> Done {
         "EIO" | "EINTR" | "ETIMEDOUT" | "ENOTCONN" | "ECONNABORTED" | "ENODEV" => Done::Info(name),
         _ => Done::Refused(name),
     }
+}
+
+/// A directory in the root, made where there is none; None while nobody answers.
+pub async fn dir(client: &MetaClient, name: &str) -> Option<u64> {
+    dir_in(client, ROOT, name).await
+}
+
+/// The same in another directory.
+pub async fn dir_in(client: &MetaClient, parent: u64, name: &str) -> Option<u64> {
+    let (creds, name) = (pb::Creds::default(), bytes::Bytes::copy_from_slice(name.as_bytes()));
+    // Who comes second is refused, and finds it.
+    let _ = client.mutate(&creds, pb::MkdirOp { parent, name: name.clone(), mode: 0o777, umask: 0 }).await;
+    let found = client.query(&creds, pb::LookupQuery { parent, name }).await.ok()?;
+    Some(found.reply.attr?.ino)
 }
 
 /// A mutation's end and the index that its reply has.

@@ -53,14 +53,16 @@ impl Workload for Manifest {
     }
 
     fn work(&self, scene: &Scene, thread: u64) {
-        let dir = scene.world.mounts[thread as usize].dir.join(DIR);
+        let mount = &scene.world.mounts[thread as usize];
+        let dir = mount.dir.join(DIR);
         let (mut dice, mut voice) = (scene.dice(thread), scene.recorder.voice());
         let mut number = 0;
         while scene.goes_on() {
+            scene.pause(PAUSE.mul_f64(dice.random_range(0.0..2.0)));
+            let _there = mount.there();
             if !dir.is_dir() {
                 // Somebody else may be first, or nobody answers.
                 let _ = fs::create_dir(&dir);
-                scene.pause(PAUSE);
                 continue;
             }
             number += 1;
@@ -76,7 +78,6 @@ impl Workload for Manifest {
                     },
                 }
             });
-            scene.pause(PAUSE.mul_f64(dice.random_range(0.0..2.0)));
         }
     }
 

@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+mod close_to_open;
 mod manifest;
+mod once;
 mod register;
 mod set;
+mod token;
 mod tree;
 
 /// What all threads of one workload share.
@@ -59,6 +62,9 @@ pub const NAMES: &[(&str, &str)] = &[
     ("tree", "small trees, changed by clients with and without a mount at once"),
     ("register", "extended attributes and names made with O_EXCL, as registers"),
     ("set", "unique names on mounts, listed meanwhile and at the end"),
+    ("token", "files that everybody renames among directories: each is in one place"),
+    ("once", "names that only their owner touches, and a counter: nothing is done twice"),
+    ("close-to-open", "whole versions of files, written on one mount and read on others"),
     ("manifest", "files that are written, synced, and read back by a mount that never saw them"),
 ];
 
@@ -69,6 +75,9 @@ pub fn by_name(name: &str) -> Result<Arc<dyn Workload>, String> {
         "tree" => Arc::new(tree::Tree::default()),
         "register" => Arc::new(register::Register::default()),
         "set" => Arc::new(set::Set),
+        "token" => Arc::new(token::Token),
+        "once" => Arc::new(once::Once),
+        "close-to-open" => Arc::new(close_to_open::CloseToOpen),
         "manifest" => Arc::new(manifest::Manifest::default()),
         other => {
             let known: Vec<_> = NAMES.iter().map(|(name, _)| *name).collect();

@@ -3,7 +3,7 @@
 
 use super::{Scene, Workload};
 use crate::run::recorder::Done;
-use crate::run::world::{World, ending_of_call, mutate, query};
+use crate::run::world::{Mounted, ROOT, World, ending_of_call, mutate, query};
 use holdfast::meta::MetaClient;
 use holdfast_proto::pb;
 use nix::errno::Errno;
@@ -23,7 +23,6 @@ const PAUSE: Duration = Duration::from_millis(15);
 /// setxattr(2).
 const CREATE: u32 = 1;
 const REPLACE: u32 = 2;
-const ROOT: u64 = 1;
 
 #[derive(Default)]
 pub struct Register {
@@ -81,7 +80,7 @@ impl Workload for Register {
         if thread < clients {
             scene.world.with_client(thread, |client| async move { self.direct(scene, thread, &client).await });
         } else {
-            self.mounted(scene, thread, &scene.world.mounts[(thread - clients) as usize].dir);
+            self.mounted(scene, thread, &scene.world.mounts[(thread - clients) as usize]);
         }
     }
 }
@@ -109,11 +108,13 @@ impl Register {
         }
     }
 
-    fn mounted(&self, scene: &Scene, thread: u64, mount: &Path) {
+    fn mounted(&self, scene: &Scene, thread: u64, mount: &Mounted) {
         let (mut dice, mut voice) = (scene.dice(thread), scene.recorder.voice());
         while scene.goes_on() {
             let ask = self.any(&mut dice);
-            voice.act(ask.f, ask.input(), || call(&ask, mount).unwrap_or_else(|error| ending_of_call(&error)));
+            let there = mount.there();
+            voice.act(ask.f, ask.input(), || call(&ask, &mount.dir).unwrap_or_else(|error| ending_of_call(&error)));
+            drop(there);
             scene.pause(PAUSE.mul_f64(dice.random_range(0.0..2.0)));
         }
     }

@@ -27,14 +27,15 @@ impl Workload for Set {
     }
 
     fn work(&self, scene: &Scene, thread: u64) {
-        let dir = scene.world.mounts[(thread / THREADS_A_MOUNT) as usize].dir.join(DIR);
+        let mount = &scene.world.mounts[(thread / THREADS_A_MOUNT) as usize];
+        let dir = mount.dir.join(DIR);
         let (mut dice, mut voice) = (scene.dice(thread), scene.recorder.voice());
         let mut number = 0;
         while scene.goes_on() {
+            let there = mount.there();
             if !dir.is_dir() {
                 // Somebody else may be first, or nobody answers.
                 let _ = fs::create_dir(&dir);
-                scene.pause(PAUSE);
             } else if dice.random_ratio(1, LISTS) {
                 list(&mut voice, &dir);
             } else {
@@ -42,6 +43,7 @@ impl Workload for Set {
                 let element = format!("e{thread}-{number}");
                 voice.act("add", json!({"set": DIR, "element": element}), || make(&dir.join(&element)));
             }
+            drop(there);
             scene.pause(PAUSE.mul_f64(dice.random_range(0.0..2.0)));
         }
     }

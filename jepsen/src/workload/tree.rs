@@ -3,8 +3,8 @@
 
 use super::{Scene, Workload};
 use crate::run::recorder::{Done, Voice};
-use crate::run::world::{self, World, ending_of_call, mutate};
-use holdfast::meta::{MetaApi, MetaClient};
+use crate::run::world::{self, Mounted, World, ending_of_call, mutate};
+use holdfast::meta::MetaClient;
 use holdfast_proto::pb::{self, FileKind};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -92,7 +92,7 @@ impl Workload for Tree {
         if thread < clients {
             scene.world.with_client(thread, |client| async move { self.direct(scene, thread, &client).await });
         } else {
-            self.mounted(scene, thread, &scene.world.mounts[(thread - clients) as usize].dir);
+            self.mounted(scene, thread, &scene.world.mounts[(thread - clients) as usize]);
         }
     }
 }
@@ -151,17 +151,12 @@ impl Tree {
         if let Some(&root) = self.dirs_of(tree).first() {
             return Some(root);
         }
-        let creds = pb::Creds::default();
-        let name: bytes::Bytes = root_of(tree).into();
-        // Who comes second is refused, and finds it.
-        let _ = client.mutate(&creds, pb::MkdirOp { parent: 1, name: name.clone(), mode: 0o777, umask: 0 }).await;
-        let found = client.query(&creds, pb::LookupQuery { parent: 1, name }).await.ok()?;
-        let ino = found.reply.attr?.ino;
+        let ino = world::dir(client, &root_of(tree)).await?;
         self.know(tree, ino);
         self.dirs_of(tree).first().copied()
     }
 
-    fn mounted(&self, scene: &Scene, thread: u64, mount: &Path) {
+    fn mounted(&self, scene: &Scene, thread: u64, mount: &Mounted) {
         let (mut dice, mut voice) = (scene.dice(thread), scene.recorder.voice());
         while scene.goes_on() {
             let tree = self.next_tree();
@@ -170,9 +165,11 @@ impl Tree {
                 scene.pause(PAUSE);
                 continue;
             };
-            let root = mount.join(root_of(tree));
+            let there = mount.there();
+            let root = mount.dir.join(root_of(tree));
             let (act, name, to) = (any_act(&mut dice), any_name(&mut dice), any_name(&mut dice));
             call(&mut voice, act, tree, &root, (name, to));
+            drop(there);
             scene.pause(PAUSE.mul_f64(dice.random_range(0.0..2.0)));
         }
     }

@@ -49,7 +49,7 @@ impl<M: MetaApi> Vfs<M> {
     pub(crate) fn opened(&self, attr: &pb::Attr, access: Access) -> Opened {
         let file = self.data.open(attr);
         self.saw(attr);
-        let keep_cache = self.handles.same_version(attr.ino, attr.data_version);
+        let keep_cache = self.handles.is_version(attr.ino, attr.data_version);
         let mut shown = *attr;
         self.atimes.show(&mut shown);
         let due = access.reads && self.config.atime.is_due(&shown, clock().sec);
@@ -57,7 +57,8 @@ impl<M: MetaApi> Vfs<M> {
             // The kernel will not ask for pages that it has: the open counts as the read.
             self.note_read(&shown);
         }
-        Opened { fh: self.handles.insert_file(attr.ino, file, access, due), keep_cache }
+        let drops = (!keep_cache).then_some(attr.data_version);
+        Opened { fh: self.handles.insert_file(attr.ino, file, access, due, drops), keep_cache }
     }
 
     /// Asks nobody: the kernel has just looked the directory up, and each page of a listing is read from the server.

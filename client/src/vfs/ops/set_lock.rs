@@ -228,7 +228,7 @@ impl<M: MetaApi> Vfs<M> {
             let _ = refreshed.await;
         }
         if drop_pages {
-            self.handles.same_version(handle.ino, attr.data_version);
+            self.handles.note_version(handle.ino, attr.data_version);
         }
         Ok(())
     }
