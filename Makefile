@@ -4,11 +4,13 @@
 PROFILE ?= release
 # Where `make bench` runs; a mounted directory.
 BENCH_DIR ?= target/demo/mnt
+# How long `make jepsen` lets faults loose.
+HOURS ?= 2
 # Which runs of the simulation `make sim` makes.
 SEEDS ?= 1000
 FROM ?= 1
 
-.PHONY: help demo demo-stop test verify fix bench bench-peers sim clean-test
+.PHONY: help demo demo-stop jepsen test verify fix bench bench-peers sim clean-test
 
 help:
 	@echo 'make demo        three nodes, a volume and a mount under target/demo, and a short tour'
@@ -19,6 +21,7 @@ help:
 	@echo 'make bench       benchmarks of the demo'"'"'s mount and cluster'
 	@echo 'make bench-peers the same beside JuiceFS on one Redis (root; installs redis-server)'
 	@echo 'make sim SEEDS=N  N runs of the simulation, from seed FROM on'
+	@echo 'make jepsen HOURS=2  all workloads under all faults (root)'
 	@echo 'make clean-test  what killed tests left behind'
 
 demo:
@@ -44,6 +47,11 @@ bench: demo
 
 bench-peers: demo
 	tests/bench/peers.sh
+
+# Needs root. Hours of faults; histories and reports in target/jepsen.
+jepsen:
+	cargo build --workspace --bins
+	target/debug/jepsen matrix --hours $(HOURS)
 
 # Somewhat optimised: a run is half as long, and a build of its own.
 sim:
