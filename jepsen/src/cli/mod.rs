@@ -7,6 +7,7 @@ use std::process::ExitCode;
 pub mod check;
 pub mod convert;
 pub mod matrix;
+pub mod results;
 pub mod run;
 
 #[derive(Debug, Parser)]
@@ -22,6 +23,8 @@ enum Command {
     Run(run::Run),
     /// All workloads under all faults
     Matrix(matrix::Matrix),
+    /// A table of many runs, from their histories
+    Results(results::Results),
     /// Workloads and nemeses
     List,
     /// Judge a history: exit code 0 valid, 1 invalid, 2 unknown, 64 not a history
@@ -46,6 +49,7 @@ pub fn main() -> ExitCode {
     let done = match args.command {
         Command::Run(run) => run.run(),
         Command::Matrix(matrix) => matrix.run(),
+        Command::Results(results) => results.run(),
         Command::List => Ok(run::list()),
         Command::Check(check) => check.run(),
         Command::Convert(convert) => convert.run(),

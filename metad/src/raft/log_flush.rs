@@ -76,21 +76,28 @@ impl raft_log::Callback for FlushCallback {
 }
 
 impl FlushCallback {
+    fn note_durable(&self, state: &mut State, sync: bool) {
+        state.synced = state.synced_next;
+        if sync && self.cuts_count == state.cuts_count {
+            state.durable = self.covers;
+        }
+    }
+
     fn finish(mut self, result: io::Result<()>) {
         metrics::histogram!(crate::metrics::WAL_FLUSH_SECONDS).record(self.started.elapsed().as_secs_f64());
         let waiters = std::mem::take(&mut self.waiters);
         let Some(inner) = &self.inner else { return };
-        if let Err(error) = &result {
-            inner.state.lock().poison("flush raft log", error);
+        {
+            let mut state = inner.state.lock();
+            match &result {
+                Ok(()) => self.note_durable(&mut state, inner.sync),
+                Err(error) => state.poison("flush raft log", error),
+            }
         }
         for waiter in waiters {
             waiter.complete(copy_result(&result));
         }
         let mut state = inner.state.lock();
-        state.synced = state.synced_next;
-        if result.is_ok() && inner.sync && self.cuts_count == state.cuts_count {
-            state.durable = self.covers;
-        }
         let waiting = std::mem::take(&mut state.waiting);
         state.flushing = false;
         if !waiting.is_empty() {
