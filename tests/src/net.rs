@@ -1,7 +1,7 @@
 //! A network of its own for a cluster: each node, and each client that wants it, in a network namespace, joined by a bridge, so that who
 //! hears whom can be cut. Needs root, ip(8) and, for `Rule`s, nft(8). Called by tests of partitions and by jepsen.
 
-use crate::process;
+use crate::process::{self, Leftover};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -50,6 +50,7 @@ impl Net {
         let number =
             (0..NUMBERS).map(|step| (from + step) % NUMBERS).find(free).expect("a network number that is free");
         let net = Net { number, node_count, client_count };
+        process::register(Leftover::Network(number));
         let bridge = net.bridge();
         ip(&format!("addr add 10.213.{number}.254/24 dev {bridge}"));
         ip(&format!("link set {bridge} up"));
@@ -162,16 +163,21 @@ impl Net {
         nft.stdin.take().expect("piped").write_all(text.as_bytes()).expect("nft reads");
         assert!(nft.wait().expect("nft").success(), "nft refused:\n{text}");
     }
+}
 
-    fn remove(&self) {
-        let quiet = |args: String| _ = succeeds(&args);
-        self.members().for_each(|id| quiet(format!("netns del {}", self.space(id))));
-        quiet(format!("link del {}", self.bridge()));
+/// Removes the network of this number, whatever is left of it.
+pub(crate) fn remove(number: u32) {
+    let spaces = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let names = spaces.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    for space in names.filter(|name| name.starts_with(&format!("hfns{number}-"))) {
+        succeeds(&format!("netns del {space}"));
     }
+    succeeds(&format!("link del hfbr{number}"));
 }
 
 impl Drop for Net {
     fn drop(&mut self) {
-        self.remove();
+        remove(self.number);
+        process::unregister(&Leftover::Network(self.number));
     }
 }

@@ -1,5 +1,5 @@
 //! Processes of the workspace: where the binaries are, starting them so that they die with the test, running a command to its
-//! end, and cleaning up whatever is left when the test binary exits (mounts first, then processes, then directories).
+//! end, and cleaning up whatever is left when the test binary exits (mounts first, then processes, networks, directories).
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 pub enum Leftover {
     Mount(PathBuf),
     Process(u32),
+    /// Of namespaces, by its number.
+    Network(u32),
     Directory(PathBuf),
 }
 
@@ -96,6 +98,20 @@ pub fn register(leftover: Leftover) {
     lock(&LEFTOVERS).push(leftover);
 }
 
+/// From now on SIGINT and SIGTERM end this process with all that it would clean at exit. To be called before there are threads.
+pub fn end_in_order_by_signals() {
+    let mut signals = nix::sys::signal::SigSet::empty();
+    signals.add(nix::sys::signal::Signal::SIGINT);
+    signals.add(nix::sys::signal::Signal::SIGTERM);
+    // Blocked here, and so in all threads that this one starts; but not in the processes.
+    signals.thread_block().expect("signals of our own");
+    std::thread::spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            std::process::exit(128 + signal as i32);
+        }
+    });
+}
+
 /// `leftover` has been cleaned by its owner.
 pub fn unregister(leftover: &Leftover) {
     lock(&LEFTOVERS).retain(|other| other != leftover);
@@ -139,6 +155,11 @@ fn clean() {
     for leftover in &leftovers {
         if let Leftover::Process(pid) = leftover {
             signal(*pid, libc::SIGKILL);
+        }
+    }
+    for leftover in &leftovers {
+        if let Leftover::Network(number) = leftover {
+            crate::net::remove(*number);
         }
     }
     for leftover in &leftovers {

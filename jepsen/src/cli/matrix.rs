@@ -2,7 +2,6 @@
 
 use crate::{nemesis, workload};
 use clap::Args;
-use holdfast_tests::process;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -59,8 +58,8 @@ impl Matrix {
         command.args(["run", "--workload", &workloads.join(","), "--nemesis", &faults.join(",")]);
         command.args(["--time", &(faults.len() as u64 * FAULT_S).to_string(), "--seed", &seed.to_string()]);
         command.arg("--out").arg(self.out.join(format!("run-{number}")));
-        let mut child = process::spawn(command).map_err(|error| format!("start a run: {error}"))?;
-        let ended = child.wait().map_err(|error| format!("wait for a run: {error}"))?;
+        // Not killed with this one: it hears Ctrl-C, too, and has to clean up.
+        let ended = command.status().map_err(|error| format!("start a run: {error}"))?;
         Ok(ended.success())
     }
 }

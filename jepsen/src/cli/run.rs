@@ -5,6 +5,7 @@ use crate::history::jsonl;
 use crate::run::{self, Judged, Plan};
 use crate::{nemesis, report, workload};
 use clap::Args;
+use holdfast_tests::process;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ impl Run {
             mounts: self.mounts,
         };
         println!("{}", plan.command());
+        process::end_in_order_by_signals();
         let judged = run::run(&plan, &|step| println!("  {step}"))?;
         let mut worst = 0;
         for one in &judged {
