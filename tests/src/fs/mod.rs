@@ -121,7 +121,8 @@ pub trait Fs {
     fn remove_xattr(&self, path: &str, name: &str) -> Result<()>;
     /// Opens for writing, fallocate(2), closes.
     fn fallocate(&self, path: &str, mode: i32, offset: u64, len: u64) -> Result<()>;
-    /// Opens both, copy_file_range(2) until nothing more is copied, closes; bytes copied.
+    /// Opens both, copy_file_range(2) until all is copied that the source had at first, closes; bytes copied. (A copy within one file may
+    /// make it longer.)
     fn copy_file_range(&self, from: (&str, u64), to: (&str, u64), len: u64) -> Result<u64>;
     /// Opens, lseek(2) with SEEK_DATA or SEEK_HOLE, closes.
     fn seek(&self, path: &str, offset: u64, whence: i32) -> Result<u64>;

@@ -329,6 +329,7 @@ impl Fs for MountFs {
         let (mut at, mut to_at) = (from.1 as i64, to.1 as i64);
         self.act(|| {
             let (source, target) = (options().read(true).open(paths.0)?, options().write(true).open(paths.1)?);
+            let len = len.min(source.metadata()?.len().saturating_sub(from.1));
             let mut done = 0;
             loop {
                 let (source, target, left) = (source.as_raw_fd(), target.as_raw_fd(), (len - done) as usize);
@@ -337,6 +338,9 @@ impl Fs for MountFs {
                     0 => return Ok(done),
                     -1 => return Err(Error::last_os_error()),
                     more => done += more as u64,
+                }
+                if done == len {
+                    return Ok(done);
                 }
             }
         })

@@ -330,7 +330,8 @@ impl<M: MetaApi> Fs for OpsFs<M> {
     }
 
     fn copy_file_range(&self, from: (&str, u64), to: (&str, u64), len: u64) -> Result<u64> {
-        let (ino_in, ino_out) = (self.opened(from.0, false)?.ino, self.opened(to.0, true)?.ino);
+        let (source, ino_out) = (self.opened(from.0, false)?, self.opened(to.0, true)?.ino);
+        let (ino_in, len) = (source.ino, len.min(source.size.saturating_sub(from.1)));
         let mut done = 0;
         loop {
             let (offset_in, offset_out, len) = (from.1 + done, to.1 + done, len - done);
@@ -338,6 +339,9 @@ impl<M: MetaApi> Fs for OpsFs<M> {
             match self.mutate(op)?.done {
                 0 => return Ok(done),
                 more => done += more,
+            }
+            if done == len {
+                return Ok(done);
             }
         }
     }
