@@ -9,10 +9,31 @@ threads=${TEST_THREADS:-2}
 passed=0
 failed=0
 failures=()
+took=()
 log=target/test-log
 mkdir -p "$log"
 
+# Seeds of the simulation, in what the other steps leave of the processors: how fast a run goes makes no difference to it.
+sim_seeds=2000
+sim=
+start_sim() {
+  rm -f "$log/sim-status"
+  (
+    status=0
+    HOLDFAST_SIM_SEEDS=$sim_seeds nice -n 19 cargo test --workspace --test sim no_seed_breaks_a_promise -- --nocapture || status=$?
+    echo "$status" >"$log/sim-status"
+  ) >"$log/sim-said" 2>&1 </dev/null &
+  sim=$!
+}
+end_sim() {
+  tail --pid="$sim" -f /dev/null
+  cat "$log/sim-said"
+  return "$(cat "$log/sim-status")"
+}
+
 cleanup() {
+  # By its name: cargo has started it.
+  [ -z "$sim" ] || pkill -f 'deps/sim-.*no_seed_breaks_a_promise' || true
   for demo in "$PWD"/target/suites/*/demo; do
     [ ! -d "$demo" ] || DEMO_DIR=$demo deploy/demo.sh stop >/dev/null 2>&1 || true
   done
@@ -45,6 +66,7 @@ one() {
     failures+=("$name")
     printf 'step %s ... FAILED (%d s)\n' "$name" $((SECONDS - start))
   fi
+  took+=("$name $((SECONDS - start))")
 }
 
 # many NAME COMMAND...: a runner that counts by itself. Failing without a count is one failure.
@@ -64,18 +86,26 @@ many() {
     failures+=("$name: ran no test")
   fi
   printf 'step %s: %d s\n' "$name" $((SECONDS - start))
+  took+=("$name $((SECONDS - start))")
 }
 
 one fmt cargo fmt --all --check
 one build cargo build --workspace --bins
+one build-faulty cargo build --workspace --features faults --bin metad-faulty --bin holdfast-faulty
 one stores-servers tests/stores/install.sh
-many cargo-test cargo test --workspace --lib --bins --tests --no-fail-fast -- --test-threads="$threads"
+one build-tests cargo test --workspace --lib --bins --tests --no-run
+one start-sim start_sim
+many cargo-test cargo test --workspace --lib --bins --tests --no-fail-fast -- --test-threads="$threads" --skip no_seed_breaks_a_promise
 many demo tests/demo-test.sh
 many pjdfstest tests/suites/pjdfstest.sh
 many fsx tests/suites/fsx.sh
 many jepsen target/debug/jepsen matrix --short
+many planted target/debug/jepsen plant
+many sim end_sim
 one clippy cargo clippy --workspace --all-targets -- -D warnings
 
+printf '\nseconds:'
+printf ' %s,' "${took[@]}"
 # Last, so that the end of a long log says what is wrong.
 if [ ${#failures[@]} != 0 ]; then printf '\nFAILED: %s' "${failures[@]}"; fi
 printf '\n\n%d passed, %d failed\n' "$passed" "$failed"

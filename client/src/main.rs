@@ -5,6 +5,6 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     holdfast::cli::main(std::env::args_os().collect())
 }

@@ -4,10 +4,12 @@
 use crate::error::MetadError;
 use crate::raft::node::Timing;
 use clap::Parser;
+use holdfast_proto::limits::SESSION_LEASE_MS;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const ADMIN_LISTEN: &str = "127.0.0.1:9470";
 const HEARTBEAT_MS: u64 = 50;
@@ -16,6 +18,8 @@ const ELECTION_MAX_MS: u64 = 250;
 const RPC_THREADS_MAX: usize = 64;
 const CHECKPOINT_LOG_MIB: u64 = 64;
 const RESERVE_MIB: u64 = 256;
+/// A new leader, and a busy machine, must not be longer silent than this.
+const SESSION_LEASE_S: std::ops::RangeInclusive<u64> = 2..=3600;
 const CHECKPOINT_LOG_MIB_MAX: u64 = 1 << 20;
 
 /// One node of a Holdfast metadata cluster.
@@ -55,6 +59,9 @@ pub struct Flags {
     /// Free space of the data directory's disk below which nothing may grow any more, MiB, so that files can still be removed (default: 256)
     #[arg(long, env = "HOLDFAST_METAD_RESERVE_MIB")]
     pub reserve_mib: Option<u64>,
+    /// A client that is silent for so long loses its session, with its locks and open files; the same on all nodes, seconds (default: 60)
+    #[arg(long, env = "HOLDFAST_METAD_SESSION_LEASE_S")]
+    pub session_lease_s: Option<u64>,
     /// Found the cluster of all peers; harmless where it is founded already
     #[arg(long, env = "HOLDFAST_METAD_INIT")]
     pub init: bool,
@@ -97,6 +104,7 @@ struct ConfigFile {
     rpc_threads: Option<usize>,
     checkpoint_log_mib: Option<u64>,
     reserve_mib: Option<u64>,
+    session_lease_s: Option<u64>,
     init: Option<bool>,
     insecure: Option<bool>,
     tls: Option<TlsFile>,
@@ -138,6 +146,7 @@ pub struct Config {
     pub rpc_threads: usize,
     pub checkpoint_log_bytes: u64,
     pub reserve_bytes: u64,
+    pub session_lease: Duration,
     pub init: bool,
     pub sync: bool,
     pub tls: Option<TlsPaths>,
@@ -269,6 +278,7 @@ impl Config {
             log_format,
             rpc_threads,
             reserve_bytes: flags.reserve_mib.or(file.reserve_mib).unwrap_or(RESERVE_MIB).saturating_mul(1 << 20),
+            session_lease: session_lease(flags.session_lease_s.or(file.session_lease_s))?,
             checkpoint_log_bytes: checkpoint_log_bytes(flags.checkpoint_log_mib.or(file.checkpoint_log_mib))?,
             init,
             sync,
@@ -282,6 +292,17 @@ fn checkpoint_log_bytes(mib: Option<u64>) -> Result<u64, MetadError> {
     match mib.unwrap_or(CHECKPOINT_LOG_MIB) {
         mib @ 1..=CHECKPOINT_LOG_MIB_MAX => Ok(mib << 20),
         _ => refuse(format!("checkpoint-log-mib must be 1 to {CHECKPOINT_LOG_MIB_MAX}")),
+    }
+}
+
+fn session_lease(seconds: Option<u64>) -> Result<Duration, MetadError> {
+    match seconds {
+        None => Ok(Duration::from_millis(SESSION_LEASE_MS)),
+        Some(seconds) if SESSION_LEASE_S.contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        Some(_) => {
+            let (least, most) = (SESSION_LEASE_S.start(), SESSION_LEASE_S.end());
+            refuse(format!("session-lease-s must be {least} to {most}"))
+        }
     }
 }
 

@@ -66,6 +66,7 @@ fn every_mistake_gets_its_own_line() {
         (&["--id", "1", "--peers", "1=127.0.0.1:1", "--data-dir", "/tmp/x", "--tls-ca", "c"], "ca, cert and key"),
         (&["--id", "1", "--peers", "1=127.0.0.1:1", "--data-dir", "/tmp/x", "--advertise", "h:1"], "--advertise"),
         (&["--id", "1", "--peers", "1=127.0.0.1:1", "--data-dir", "/tmp/x", "--rpc-threads", "0"], "rpc-threads"),
+        (&["--id", "1", "--peers", "1=127.0.0.1:1", "--data-dir", "/tmp/x", "--session-lease-s", "1"], "2 to 3600"),
     ] {
         let line = refused(args);
         assert!(line.contains(word), "{args:?}: {line}");

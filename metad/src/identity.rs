@@ -13,6 +13,7 @@
 
 use crate::store::node_record::StoreId;
 use crc_fast::CrcAlgorithm;
+use holdfast_proto::crash_points::{Point, crash_point};
 use nix::fcntl::{Flock, FlockArg};
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -151,6 +152,7 @@ impl Identity {
     pub fn set_aside(&mut self) -> Result<PathBuf, IdentityError> {
         let (dir, fail) = (self.dir.clone(), io_error("set aside what is in", &self.dir));
         let moved = move_aside(&dir).map_err(fail)?;
+        crash_point(Point::StateAside);
         self.renew_store()?;
         Ok(moved)
     }
@@ -180,8 +182,12 @@ fn replace_durably(part: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(part)?;
     file.write_all(bytes)?;
     file.sync_all()?;
+    crash_point(Point::IdentitySynced);
     std::fs::rename(part, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    crash_point(Point::IdentityNamed);
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+    crash_point(Point::IdentityWritten);
+    Ok(())
 }
 
 const ASIDE: &str = "damaged-";

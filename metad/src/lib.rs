@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod background;
+pub mod blocking;
 pub mod clock;
 pub mod config;
 pub mod disk_room;

@@ -9,8 +9,8 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Raft's own commentary is for its developers.
-const LOG_FILTER: &str = "info,openraft=error,raft_log=warn,chunked_wal=warn,h2=warn,tower=warn";
+/// Raft's own commentary is for its developers, and so are sled's complaints that it finds no sync(1) (`find_no_programs`).
+const LOG_FILTER: &str = "info,openraft=error,raft_log=warn,chunked_wal=warn,sled=error,h2=warn,tower=warn";
 
 fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
@@ -37,6 +37,7 @@ fn run(flags: Flags) -> Result<(), MetadError> {
     abort_on_panic();
     // Before there are threads: they inherit it.
     metad::priority::raise();
+    metad::store::sled_image::find_no_programs();
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         return Err(MetadError::Tls("a provider is installed already".to_owned()));
     }
@@ -61,7 +62,7 @@ fn parse_flags() -> Result<Flags, MetadError> {
     })
 }
 
-fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     match parse_flags().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

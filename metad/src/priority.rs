@@ -1,6 +1,6 @@
 //! How this process ranks among others of its machine. A heartbeat that comes too late costs an election, and so does a lock that a thread of
 //! ours holds while a compiler has its processor: so all threads rank alike, before others, and only what nobody waits for ranks behind.
-//! Called by main and raft/checkpointing.
+//! Called by main and blocking.
 
 /// Before usual processes. Whoever has set another rank below 0 (systemd's Nice=) is left alone.
 const NODE: libc::c_int = -10;

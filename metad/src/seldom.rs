@@ -1,5 +1,5 @@
-//! Seldom: keeps a complaint about something that goes on and on (a peer of another cluster) from filling the log. Used by raft/network
-//! and rpc/raft_service.
+//! Seldom: keeps a complaint about something that goes on and on (a peer of another cluster, a slow disk) from filling the log. Used by
+//! raft/network, raft/log_flush and rpc/raft_service.
 
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};

@@ -14,6 +14,7 @@ use crate::error::{Fatal, MetadError};
 use crate::identity::{ClusterId, Identity};
 use crate::raft::channel::{CONNECTION_WINDOW_BYTES, Caller, ClusterCell, PEER_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
 use crate::raft::dial::Dial;
+use crate::raft::network::SNAPSHOT_FRAME_BYTES;
 use crate::raft::node::{RaftNode, RaftOptions, RaftThread};
 use crate::raft::state_machine::NodeStore;
 use crate::rpc::admin_service::{AdminServer, AdminService};
@@ -116,6 +117,7 @@ async fn start_raft(
             sync: config.sync,
             flush_watch: None,
             log_chunk_bytes: config.checkpoint_log_bytes,
+            snapshot_frame_bytes: SNAPSHOT_FRAME_BYTES,
             learns: identity.learns(),
             fatal: fatal.clone(),
         };
@@ -205,7 +207,7 @@ pub struct Parts {
     hub: Arc<Hub>,
     pub proposer: Arc<Proposer>,
     pub meta: MetaServer,
-    admin: AdminServer,
+    pub admin: AdminServer,
     upkeep: UpkeepServer,
 }
 
@@ -218,7 +220,7 @@ impl Parts {
         fatal: &Fatal,
     ) -> Parts {
         let cluster = standing.cluster.clone();
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(config.session_lease));
         let runtime = tokio::runtime::Handle::current();
         let proposer = Proposer::new(node.clone(), hub.clone(), Arc::new(SystemClock), room.clone(), runtime);
         let gate = ReadGate::new(node.clone(), fatal.clone());
@@ -283,7 +285,8 @@ impl Parts {
     ) {
         let Parts { node, proposer, .. } = self.clone();
         let (peers, init) = (config.peers.clone(), config.init);
-        let keeper = Keeper { node: node.clone(), standing: standing.clone(), proposer, peers, init };
+        let (dialled, kept) = (dial.clone(), standing.clone());
+        let keeper = Keeper { node: node.clone(), standing: kept, proposer, dial: dialled, peers, init };
         tasks.spawn(keeper.run());
         tasks.spawn(Join::new(node, standing, config, dial, fatal).run());
     }

@@ -2,8 +2,10 @@
 //! Depends on nothing of ours. Called by everything.
 
 pub mod acl;
+pub mod crash_points;
 pub mod date;
 pub mod errno;
+pub mod faults;
 pub mod limits;
 pub mod name;
 pub mod op;

@@ -6,6 +6,7 @@ use holdfast_tests::cluster::{Cluster, Shape};
 use holdfast_tests::mount::Mount;
 use holdfast_tests::oracle::Load;
 use holdfast_tests::process;
+use holdfast_tests::tracer::Tracer;
 use std::fs;
 
 const MIB: u64 = 1 << 20;
@@ -78,11 +79,10 @@ fn a_failing_fsync_stops_the_leader_and_nothing_acknowledged_is_lost() {
     let meta = cluster.format("v");
     let mount = Mount::start(&meta);
     let victim = cluster.leader();
-    cluster.terminate(victim);
-    // The first ones are of its start.
-    cluster.start_node_injected(victim, "fdatasync,fsync:error=EIO:when=200+");
     let load = Load::start(&mount.dir, 2);
+    let tracer = Tracer::attach(cluster.pid(victim).expect("the leader runs"), "fdatasync,fsync:error=EIO");
     assert_eq!(cluster.wait_ended(victim), Some(1));
+    drop(tracer);
     let log = cluster.node(victim).log();
     assert!(log.contains("Input/output error") && log.contains("this node stops"), "{log}");
     load.wait_progress(40);
@@ -102,7 +102,7 @@ fn power_loss_of_one_node_and_of_all_at_once_loses_nothing_acknowledged() {
         victims.iter().for_each(|&id| cluster.node(id).disk().power_off());
         for &id in &victims {
             cluster.kill(id);
-            cluster.node(id).disk().power_on();
+            cluster.node(id).disk().power_on(0);
         }
         cluster.bring_back(&victims);
         cluster.verify();

@@ -5,6 +5,7 @@ use holdfast_tests::cluster::{Cluster, Shape};
 use holdfast_tests::mount::Mount;
 use holdfast_tests::process;
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Names and contents of a flat directory.
@@ -127,4 +128,19 @@ fn cluster_status_names_the_leader_and_every_node() {
     assert!(value.to_string().contains("\"leader\""), "{value}");
     cluster.kill(cluster.leader() % 3 + 1);
     cluster.holdfast(&["cluster", "status", &meta]).ok("cluster status with a dead node");
+}
+
+/// A sync of the whole machine waits for whatever else is on it, and where that hangs, so does the node.
+#[test]
+fn a_node_syncs_nothing_but_its_own_files_when_it_starts() {
+    let dir = process::scratch_dir("programs");
+    let (called, sync) = (dir.join("called"), dir.join("sync"));
+    std::fs::write(&sync, format!("#!/bin/sh\n: >{}\n", called.display())).unwrap();
+    std::fs::set_permissions(&sync, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap());
+    let env = vec![("PATH".to_owned(), path)];
+    let cluster = Cluster::start_as(Shape { node_count: 1, env, ..Shape::default() });
+    cluster.kill(1);
+    cluster.bring_back(&[1]);
+    assert!(!called.exists(), "the node started sync(1)");
 }

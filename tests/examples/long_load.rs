@@ -5,7 +5,8 @@
 //!
 //! Three nodes on this machine that sync their logs, and as much load as they take, for so many minutes: files made, changed and removed, so
 //! that the state stays small while the log grows. A second number is a pause between the rounds of a worker, ms: for a machine whose
-//! processors something else is to keep busy. Prints a line a minute, and the result; the states are verified at the end.
+//! processors something else is to keep busy. A third one stops a follower after the first minute, for so many minutes, and says
+//! how it came level again: `long_load 12 300 10`. Prints a line a minute, and the result; the states are verified at the end.
 
 use futures::StreamExt;
 use holdfast::config::MetaConfig;
@@ -13,11 +14,12 @@ use holdfast::meta::url::MetaUrl;
 use holdfast::meta::{MetaApi, MetaClient};
 use holdfast_proto::pb;
 use holdfast_tests::cluster::Cluster;
-use holdfast_tests::{admin, crowd};
+use holdfast_tests::{admin, crowd, process};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Requests at once.
@@ -94,8 +96,33 @@ fn look(cluster: &Cluster, seen: &mut Seen) {
     }
 }
 
+/// A follower is stopped for a while; how it is fed afterwards.
+fn lag(cluster: &Cluster, minutes: u64) {
+    std::thread::sleep(Duration::from_secs(60));
+    let leader = cluster.leader();
+    let id = cluster.ids().into_iter().find(|id| *id != leader).expect("a follower");
+    let said_before = cluster.node(id).log().len();
+    let applied = cluster.status(id).expect("status").applied;
+    cluster.pause(id);
+    std::thread::sleep(Duration::from_secs(minutes * 60));
+    let target = process::wait_for("the leader", || cluster.status(cluster.leader()).ok()).committed;
+    let since = Instant::now();
+    cluster.resume(id);
+    while cluster.status(id).map_or(0, |status| status.applied) < target {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let took = since.elapsed().as_secs_f64();
+    let log = cluster.node(id).log();
+    let way = if log[said_before..].contains("receives a checkpoint") { "a checkpoint" } else { "the log" };
+    println!(
+        "node {id} was away for {minutes} minutes and {} entries: level after {took:.1} s, from {way}",
+        target - applied
+    );
+}
+
 fn main() {
     let number = |at: usize| std::env::args().nth(at).and_then(|text| text.parse::<u64>().ok());
+    let away = number(3).unwrap_or(0);
     let (minutes, pause) = (number(1).unwrap_or(60), Duration::from_millis(number(2).unwrap_or(0)));
     let cluster = Cluster::start();
     let meta = cluster.format("v");
@@ -104,11 +131,26 @@ fn main() {
         let (stop, done) = (stop.clone(), done.clone());
         std::thread::spawn(move || load(&meta, pause, &stop, &done))
     };
-    let (start, mut seen, mut said) = (Instant::now(), Seen::default(), 0);
+    let mut seen = Seen::default();
     look(&cluster, &mut seen);
-    while start.elapsed() < Duration::from_secs(minutes * 60) {
+    std::thread::scope(|scope| {
+        if away > 0 {
+            scope.spawn(|| lag(&cluster, away));
+        }
+        watch(&cluster, &worker, Duration::from_secs(minutes * 60), &done, &mut seen);
+    });
+    stop.store(true, Ordering::Relaxed);
+    worker.join().expect("the load");
+    let elections = seen.terms.last().unwrap_or(&0) - seen.terms.first().unwrap_or(&0);
+    println!("{elections} elections after the first; {} mutations acknowledged", done.load(Ordering::Relaxed));
+}
+
+/// A line a minute.
+fn watch(cluster: &Cluster, worker: &JoinHandle<()>, time: Duration, done: &AtomicU64, seen: &mut Seen) {
+    let (start, mut said) = (Instant::now(), 0);
+    while start.elapsed() < time {
         std::thread::sleep(SAMPLE);
-        look(&cluster, &mut seen);
+        look(cluster, seen);
         assert!(!worker.is_finished(), "the load ended");
         if start.elapsed().as_secs() / 60 > said {
             said += 1;
@@ -123,8 +165,4 @@ fn main() {
             );
         }
     }
-    stop.store(true, Ordering::Relaxed);
-    worker.join().expect("the load");
-    let elections = seen.terms.last().unwrap_or(&0) - seen.terms.first().unwrap_or(&0);
-    println!("{elections} elections after the first; {} mutations acknowledged", done.load(Ordering::Relaxed));
 }

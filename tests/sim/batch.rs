@@ -3,13 +3,25 @@
 
 use crate::os;
 use crate::planted::Planted;
+use crate::tally::{self, Tally};
 use crate::world::{Outcome, Plan, run};
+use metad::error::Fatal;
+use metad::raft::log_store::{LogStore, LogStoreOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
-/// Real time after which a run is given up.
-const RUN_MAX: Duration = Duration::from_secs(120);
+/// A run is given up after so much work, or when it has stood still for so long; how fast it goes is the machine's affair.
+const RUN_CPU_MAX: Duration = Duration::from_secs(120);
+const RUN_MAX: Duration = Duration::from_secs(1200);
+
+/// Seeds in a batch, where nobody asks for more.
+const USUAL_COUNT: u64 = 400;
+/// In so many, each kind of event happens.
+const ALL_HAPPEN_COUNT: u64 = 1_000;
+/// What a node's work with files takes at most.
+const DISK_WORK_MS_MAX: u64 = 12;
 
 pub struct Settings {
     first: u64,
@@ -26,7 +38,7 @@ fn number(name: &str) -> Option<u64> {
 
 impl Settings {
     pub fn from_environment() -> Settings {
-        let count = number("HOLDFAST_SIM_SEEDS").unwrap_or(100);
+        let count = number("HOLDFAST_SIM_SEEDS").unwrap_or(USUAL_COUNT);
         Settings { first: number("HOLDFAST_SIM_FROM").unwrap_or(1), count, one: number("HOLDFAST_SIM_SEED") }
     }
 }
@@ -47,8 +59,22 @@ fn scratch(seed: u64) -> PathBuf {
     base.join(format!("holdfast-sim-{}-{count}-{seed}", std::process::id()))
 }
 
+/// Has this process make once what each of its children would make anew, a table of the log's statistics above all.
+fn warm_up() {
+    static WARM: Once = Once::new();
+    let open = || {
+        let dir = scratch(0);
+        // What a library draws once for all time is the same in all batches.
+        os::seed_process(0);
+        drop(LogStore::open(&dir.join("wal"), LogStoreOptions::default(), Fatal::default()).expect("a log"));
+        std::fs::remove_dir_all(&dir).expect("a scratch directory is removed");
+    };
+    WARM.call_once(|| std::thread::spawn(open).join().expect("a log opens"));
+}
+
 impl Child {
     fn start(plan: &Plan) -> Child {
+        warm_up();
         let (seed, planted, root) = (plan.seed, plan.planted, scratch(plan.seed));
         std::fs::create_dir_all(&root).expect("a scratch directory");
         // SAFETY: the child touches nothing that other threads of the parent may hold: it makes a thread of its own, runs, and exits.
@@ -62,12 +88,24 @@ impl Child {
         Child { pid, seed, root, began: Instant::now() }
     }
 
+    /// Processor time of all its threads.
+    fn cpu(&self) -> Duration {
+        // SAFETY: both calls only fill in what they are given; a process that has ended is waited for by `poll` alone.
+        unsafe {
+            let (mut clock, mut time) = (0, std::mem::zeroed::<libc::timespec>());
+            match libc::clock_getcpuclockid(self.pid, &mut clock) == 0 && libc::clock_gettime(clock, &mut time) == 0 {
+                true => Duration::new(time.tv_sec as u64, time.tv_nsec as u32),
+                false => Duration::ZERO,
+            }
+        }
+    }
+
     /// None: it runs.
     fn poll(&self) -> Option<Outcome> {
         let mut status = 0;
         // SAFETY: waits for a child of our own.
         let done = unsafe { libc::waitpid(self.pid, &mut status, libc::WNOHANG) };
-        let stuck = done == 0 && self.began.elapsed() > RUN_MAX;
+        let stuck = done == 0 && (self.began.elapsed() > RUN_MAX || self.cpu() > RUN_CPU_MAX);
         if done == 0 && !stuck {
             return None;
         }
@@ -82,11 +120,12 @@ impl Child {
         let lines = |text: String| text.lines().map(str::to_owned).collect::<Vec<String>>();
         let mut wrong = lines(read("wrong"));
         if stuck {
-            wrong.push(format!("the run did not end within {RUN_MAX:?} of real time"));
+            wrong.push(format!("the run did not end within {RUN_CPU_MAX:?} of work, or {RUN_MAX:?}"));
         } else if status != 0 {
             wrong.push(format!("the run ended with wait status {status:#x}"));
         }
-        let outcome = Outcome { wrong, trace: lines(read("trace")), summary: read("summary") };
+        let outcome =
+            Outcome { wrong, trace: lines(read("trace")), summary: read("summary"), tally: lines(read("tally")) };
         if let Err(error) = std::fs::remove_dir_all(&self.root) {
             eprintln!("remove {}: {error}", self.root.display());
         }
@@ -96,6 +135,7 @@ impl Child {
 
 fn in_child(seed: u64, planted: Planted, root: &Path) -> i32 {
     os::seed_process(seed);
+    metad::store::sled_image::find_no_programs();
     let (work, out) = (root.to_owned(), root.to_owned());
     let panicked = root.join("wrong");
     std::panic::set_hook(Box::new(move |info| {
@@ -104,7 +144,10 @@ fn in_child(seed: u64, planted: Planted, root: &Path) -> i32 {
         drop(file.and_then(|mut file| writeln!(file, "{line}")));
     }));
     // A thread that has used no randomness and no thread-local yet.
-    let runner = std::thread::Builder::new().stack_size(16 << 20).spawn(move || run(&Plan { seed, planted }, &work));
+    let runner = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
+        metad::blocking::stay_in_place(|| Duration::from_millis(rand::random_range(0..DISK_WORK_MS_MAX)));
+        run(&Plan { seed, planted }, &work)
+    });
     let Ok(Ok(outcome)) = runner.map(std::thread::JoinHandle::join) else { return 2 };
     let write = |name: &str, text: String| {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(out.join(name));
@@ -113,6 +156,7 @@ fn in_child(seed: u64, planted: Planted, root: &Path) -> i32 {
     let wrong: String = outcome.wrong.iter().map(|line| format!("{}\n", line.replace('\n', " "))).collect();
     let written = write("wrong", wrong)
         .and_then(|()| write("trace", outcome.trace.join("\n")))
+        .and_then(|()| write("tally", outcome.tally.join("\n")))
         .and_then(|()| write("summary", outcome.summary));
     if written.is_ok() { 0 } else { 3 }
 }
@@ -153,6 +197,7 @@ pub fn run_many(settings: &Settings) {
     let width = std::thread::available_parallelism().map_or(2, usize::from);
     let (mut waiting, mut children, mut failed) = (first..first + count, Vec::<Child>::new(), Vec::new());
     let (began, mut told, mut done) = (Instant::now(), Instant::now(), 0_u64);
+    let happened = Tally::default();
     loop {
         while children.len() < width
             && failed.len() < 40
@@ -166,6 +211,7 @@ pub fn run_many(settings: &Settings) {
         children.retain(|child| {
             let Some(outcome) = child.poll() else { return true };
             done += 1;
+            happened.add(&outcome.tally);
             if settings.one.is_some() {
                 println!("{}; trace: {}", outcome.summary, keep_trace(child.seed, &outcome).display());
             }
@@ -182,6 +228,8 @@ pub fn run_many(settings: &Settings) {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    println!("{done} seeds from {first} on in {:.1} s", began.elapsed().as_secs_f64());
+    println!("{done} seeds from {first} on in {:.1} s: {}", began.elapsed().as_secs_f64(), happened.lines().join(", "));
     assert!(failed.is_empty(), "{} of {done} seeds failed:\n{}", failed.len(), failed.join("\n"));
+    let never: Vec<&str> = tally::ALL.into_iter().filter(|what| happened.of(what) == 0).collect();
+    assert!(count < ALL_HAPPEN_COUNT || never.is_empty(), "in {done} seeds there were no {never:?}");
 }

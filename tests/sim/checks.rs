@@ -8,7 +8,7 @@ use crate::os::hash_of;
 use crate::promises::Promises;
 use metad::raft::node::RaftNode;
 use metad::raft::types::{Command, Entry, LogId, Payload};
-use metad::store::{KvCommit, KvRead, StoreError};
+use metad::store::{KvCommit, KvRead, StoreError, keys};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::ControlFlow;
@@ -108,6 +108,11 @@ impl Checks {
             }
         };
         mirror.log.split_off(&from);
+        if first > 0 {
+            // What a checkpoint holds is no longer in the log; what was there before it came may have been anything.
+            mirror.log = mirror.log.split_off(&(first + 1));
+            mirror.committed_before = mirror.committed_before.max(first + 1);
+        }
         mirror.committed_before = mirror.committed_before.min(from);
         for entry in &entries {
             self.take(node.id, entry, &mut mirror);
@@ -140,12 +145,13 @@ impl Checks {
 
     /// State Machine Safety (section 5.4.3): what is committed at an index is the same on all nodes, for ever.
     fn check_committed(&mut self, node: &RaftNode, mirror: &mut Mirror) {
-        let facts = node.facts();
-        let through = facts.committed.max(facts.applied);
-        // An index of 0 is also that of a node that knows nothing.
-        if through == 0 || through < mirror.committed_before {
+        let Some(newest) = node.committed().as_ref().map(id_of) else { return };
+        // Once openraft has accepted a checkpoint it counts all of that as committed, then installs it, and purges the log after that. Until
+        // then the log may hold entries that never were committed; by Log Matching it holds none before the newest that was.
+        if newest.2 < mirror.committed_before || mirror.log.get(&newest.2) != Some(&newest) {
             return;
         }
+        let through = newest.2;
         for (index, id) in mirror.log.range(mirror.committed_before..=through) {
             mirror.committed_before = index + 1;
             match self.committed.get(index) {
@@ -210,15 +216,24 @@ impl Checks {
     }
 }
 
-/// The index a state is of, and a digest of all of it.
-pub fn digest(view: &dyn KvRead) -> Result<(u64, u64), StoreError> {
+fn hash_pairs(view: &dyn KvRead, counts: impl Fn(&[u8]) -> bool) -> Result<u64, StoreError> {
     let mut hasher = DefaultHasher::new();
-    view.scan(&[], &metad::store::keys::STATE_END, &mut |key, value| {
-        for bytes in [key, value] {
+    view.scan(&[], &keys::STATE_END, &mut |key, value| {
+        for bytes in [key, value].into_iter().filter(|_| counts(key)) {
             hasher.write_usize(bytes.len());
             hasher.write(bytes);
         }
         ControlFlow::Continue(())
     })?;
-    Ok((metad::raft::state_machine::applied_index(view)?, hasher.finish()))
+    Ok(hasher.finish())
+}
+
+/// The index a state is of, and a digest of all of it.
+fn digest(view: &dyn KvRead) -> Result<(u64, u64), StoreError> {
+    Ok((metad::raft::state_machine::applied_index(view)?, hash_pairs(view, |_| true)?))
+}
+
+/// A digest of what commands have made, whoever applied them.
+pub fn made_by_commands(view: &dyn KvRead) -> Result<u64, StoreError> {
+    hash_pairs(view, |key| *key != *keys::raft_applied() && *key != *keys::raft_membership())
 }

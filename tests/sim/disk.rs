@@ -3,6 +3,7 @@
 //!
 //! The image and checkpoints are not behind it: they are written and synced in one go at moments that the run chooses.
 
+use crate::planted::Planted;
 use metad::raft::log_flush::{FlushEnd, FlushWatch};
 use parking_lot::{Condvar, Mutex};
 use rand::Rng;
@@ -26,6 +27,8 @@ pub enum Crash {
     PowerLoss,
     /// All that was not synced is lost.
     WorstPowerLoss,
+    /// The disk is lost.
+    Wipe,
 }
 
 struct Ended {
@@ -50,8 +53,7 @@ struct State {
 
 pub struct Disk {
     wal: PathBuf,
-    /// Planted bug: flushes are acknowledged, and nothing becomes durable.
-    lies: bool,
+    planted: Planted,
     state: Mutex<State>,
     ended: Condvar,
 }
@@ -67,7 +69,7 @@ fn lengths(dir: &Path) -> io::Result<Lengths> {
 
 impl FlushWatch for Disk {
     fn synced(&self) {
-        if !self.lies {
+        if !matches!(self.planted, Planted::LyingFsync | Planted::UnsyncedStart) {
             self.state.lock().durable = lengths(&self.wal).expect("the WAL's directory is there");
         }
     }
@@ -87,10 +89,10 @@ impl FlushWatch for Disk {
 
 impl Disk {
     /// `durable`: of what an earlier process left; else all that is in `wal` now.
-    pub fn new(wal: &Path, lies: bool, durable: Option<Lengths>) -> Disk {
+    pub fn new(wal: &Path, planted: Planted, durable: Option<Lengths>) -> Disk {
         let durable = durable.unwrap_or_else(|| lengths(wal).unwrap_or_default());
         let state = State { durable, ..State::default() };
-        Disk { wal: wal.to_owned(), lies, state: Mutex::new(state), ended: Condvar::new() }
+        Disk { wal: wal.to_owned(), planted, state: Mutex::new(state), ended: Condvar::new() }
     }
 
     /// Waits, in real time, until the WAL has made all flushes that were started, and settles when they count.
@@ -115,7 +117,7 @@ impl Disk {
                     return;
                 }
                 let Some(Pending { ended, .. }) = state.pending.pop_front() else { return };
-                if !self.lies {
+                if self.planted != Planted::LyingFsync {
                     state.durable = ended.lengths.clone();
                 }
                 ended.end
@@ -157,7 +159,9 @@ impl Disk {
                 continue;
             }
             let (left, how) = match crash {
-                Crash::WorstPowerLoss => (bytes[..synced.unwrap_or(0) as usize].to_vec(), "the rest lost".to_owned()),
+                Crash::WorstPowerLoss | Crash::Wipe => {
+                    (bytes[..synced.unwrap_or(0) as usize].to_vec(), "the rest lost".to_owned())
+                }
                 _ => tear(&bytes, synced.unwrap_or(0) as usize, rng),
             };
             story.push(format!("{name}: {} of {length} bytes synced, {how}", synced.unwrap_or(0)));

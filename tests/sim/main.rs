@@ -3,7 +3,7 @@
 //! Why not turmoil: there the hosts' tasks, clocks and sockets are simulated, but not what a disk keeps; our nodes are put together without
 //! sockets (`Dial::carrier`), so all that is left of it is one paused runtime for each machine, stepped in turn, which is what
 //! `machine` does, with clocks that can go wrong and a process that can be stopped. It costs no HTTP/2 for each message either,
-//! so that thousands of seeds fit into two minutes.
+//! and is quick: a short run takes about a third of a second of a processor, unoptimised.
 
 mod batch;
 mod carry;
@@ -12,31 +12,38 @@ mod client;
 mod disk;
 mod faults;
 mod machine;
+mod members;
 mod net;
+mod operator;
 mod oracle;
 mod os;
 mod planted;
 mod promises;
+mod tally;
 mod trace;
 mod world;
 
 use batch::{Settings, run_apart};
 use planted::Planted;
-use world::Plan;
+use tally::Tally;
+use world::{LONG_EVERY, Plan};
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    for seed in 1..=3 {
+    let happened = Tally::default();
+    for seed in 11..=LONG_EVERY {
         let plan = Plan { seed, planted: Planted::Nothing };
         let (first, second) = (run_apart(&plan), run_apart(&plan));
-        assert!(first.trace.len() > 1_000, "seed {seed}: {:?}", first.wrong);
+        happened.add(&first.tally);
+        assert!(first.trace.len() > 500, "seed {seed}: {:?}", first.wrong);
         let differs = first.trace.iter().zip(&second.trace).position(|(a, b)| a != b);
         if let Some(at) = differs {
             let lines = |trace: &[String]| trace[at.saturating_sub(3)..trace.len().min(at + 2)].join("\n");
             panic!("seed {seed}, line {at}:\n{}\n--\n{}", lines(&first.trace), lines(&second.trace));
         }
-        assert_eq!(first.trace.len(), second.trace.len());
+        assert_eq!((first.trace.len(), first.wrong), (second.trace.len(), second.wrong));
     }
+    assert!(happened.of(tally::FED) > 0 && happened.of(tally::ADDED) > 0, "{:?}", happened.lines());
 }
 
 /// Runs seeds with a bug planted until one is caught, and returns what was said of it.
@@ -47,7 +54,8 @@ fn caught(planted: Planted, seeds: u64, words: &[&str]) {
             println!("{planted:?}: caught by seed {seed}: {line}");
             return;
         }
-        assert!(outcome.wrong.is_empty(), "{planted:?}, seed {seed}: {:?}", outcome.wrong);
+        // It may show in other ways, too; they do not count here.
+        outcome.wrong.iter().for_each(|line| println!("{planted:?}, seed {seed}: {line}"));
     }
     panic!("{planted:?} was not caught by {seeds} seeds");
 }
@@ -72,8 +80,24 @@ fn a_repetition_that_is_taken_for_something_new_is_caught() {
     caught(Planted::NoDedup, 60, &["took effect 2 times"]);
 }
 
-/// Seeds that failed once; tests/BUGS.md says what they found. 4 and 23: what a killed process had not synced. The others: a torn log.
-const FAILED_ONCE: [u64; 6] = [4, 23, 31, 37, 40, 55];
+#[test]
+fn what_a_killed_process_wrote_and_nobody_synced_is_caught() {
+    caught(Planted::UnsyncedStart, 200, &["durability", "the raft log"]);
+}
+
+#[test]
+fn a_checkpoint_without_the_answers_of_sessions_is_caught() {
+    caught(Planted::ForgottenAnswers, 60, &["another state", "took effect 2 times"]);
+}
+
+#[test]
+fn a_node_that_goes_on_after_it_has_lost_its_disk_is_caught() {
+    caught(Planted::ForgottenDisk, 60, &["durability", "safety", "completeness"]);
+}
+
+/// Seeds that failed once; tests/BUGS.md says what they found. 8: a torn log that was taken for a damaged one. 163: what a checkpoint made
+/// obsolete was taken for committed. 670: a voter that did not know yet that it had been let in.
+const FAILED_ONCE: [u64; 3] = [8, 163, 670];
 
 #[test]
 fn seeds_that_failed_once_pass() {

@@ -98,6 +98,8 @@ struct State {
     weather: Weather,
     planted: Planted,
     said: Vec<(u64, Said)>,
+    /// Transfers of checkpoints that have begun since somebody asked: from whom, to whom.
+    transfers: Vec<(u64, u64)>,
 }
 
 pub struct Net {
@@ -147,7 +149,12 @@ impl State {
             return;
         }
         match &mut packet {
-            Packet::Open(uri, _) => call.kind = Kind::of_path(uri.path()),
+            Packet::Open(uri, _) => {
+                call.kind = Kind::of_path(uri.path());
+                if call.kind == Kind::Snapshot {
+                    self.transfers.push((call.client, call.server));
+                }
+            }
             Packet::Data(bytes) if toward == Toward::Client => {
                 if self.planted == Planted::ForgottenVotes
                     && call.kind == Kind::Vote
@@ -301,6 +308,7 @@ impl Net {
             weather: Weather::default(),
             planted,
             said: Vec::new(),
+            transfers: Vec::new(),
         };
         Arc::new(Net { state: Mutex::new(state), trace })
     }
@@ -329,6 +337,19 @@ impl Net {
     /// What nodes have promised since the last call.
     pub fn take_said(&self) -> Vec<(u64, Said)> {
         std::mem::take(&mut self.state.lock().said)
+    }
+
+    /// Transfers of checkpoints that have begun since the last call: from whom, to whom.
+    pub fn take_transfers(&self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.state.lock().transfers)
+    }
+
+    /// Whether a machine receives or sends a checkpoint now.
+    pub fn transfers(&self, id: u64, role: Toward) -> bool {
+        let state = self.state.lock();
+        let mut under_way =
+            state.calls.values().filter(|call| call.kind == Kind::Snapshot && !call.broken && !call.ghost);
+        under_way.any(|call| if role == Toward::Server { call.server == id } else { call.client == id })
     }
 
     /// Cuts exactly these links, each in one direction.

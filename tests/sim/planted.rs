@@ -12,4 +12,10 @@ pub enum Planted {
     StaleReads,
     /// What is sent again is taken for something new.
     NoDedup,
+    /// What a killed process has written counts at the next start, without having been synced.
+    UnsyncedStart,
+    /// A checkpoint that a follower takes lacks what sessions have had answered.
+    ForgottenAnswers,
+    /// A node that has lost its log goes on as the one that it was.
+    ForgottenDisk,
 }

@@ -9,13 +9,15 @@ use metad::raft::convert;
 use metad::raft::node::RaftNode;
 use metad::raft::types::Vote;
 use prost::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Of the calls that carry promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Append,
     Vote,
+    Offer,
+    Snapshot,
     Other,
 }
 
@@ -24,6 +26,8 @@ impl Kind {
         match path.rsplit('/').next() {
             Some("Append") => Kind::Append,
             Some("Vote") => Kind::Vote,
+            Some("OfferSnapshot") => Kind::Offer,
+            Some("Snapshot") => Kind::Snapshot,
             _ => Kind::Other,
         }
     }
@@ -41,6 +45,10 @@ pub enum Said {
     /// All up to this entry is on its disk.
     Has(Id),
     Voted(Ballot),
+    /// It has the beginning of a checkpoint already.
+    Resumes,
+    /// It has taken a checkpoint in place of its state, or refused it.
+    Installed,
 }
 
 /// The messages in some bytes of a gRPC stream.
@@ -63,6 +71,8 @@ pub fn said(kind: Kind, bytes: &Bytes) -> Vec<Said> {
             let answer = convert::decode_vote_response(data).ok()?;
             answer.vote_granted.then(|| Said::Voted(ballot(&answer.vote)))
         }
+        Kind::Offer => convert::decode_offset(data).ok().filter(|offset| *offset > 0).map(|_| Said::Resumes),
+        Kind::Snapshot => Some(Said::Installed),
         Kind::Other => None,
     };
     if kind == Kind::Other { Vec::new() } else { frames(bytes.clone()).into_iter().filter_map(promise).collect() }
@@ -89,13 +99,19 @@ struct Promised {
 #[derive(Default)]
 pub struct Promises {
     of: BTreeMap<u64, Promised>,
+    /// Nodes that have forgotten what they promised. Until the cluster has let them in, they answer nobody.
+    strangers: BTreeSet<u64>,
     pub wrong: Vec<String>,
 }
 
 impl Promises {
     pub fn hear(&mut self, node: u64, said: Said) {
+        if self.strangers.contains(&node) {
+            self.wrong.push(format!("node {node} said {said:?} before it was let in with its new disk"));
+        }
         let promised = self.of.entry(node).or_default();
         match said {
+            Said::Resumes | Said::Installed => {}
             Said::Has(id) => promised.has = promised.has.max(Some(id)),
             Said::Voted(ballot) => {
                 if promised.voted.is_some_and(|before| ballot < before) {
@@ -105,6 +121,21 @@ impl Promises {
                 promised.voted = promised.voted.max(Some(ballot));
             }
         }
+    }
+
+    /// A node begins a new life, on an empty disk.
+    pub fn begin_life(&mut self, node: u64) {
+        self.of.remove(&node);
+        self.strangers.insert(node);
+    }
+
+    /// Nodes that wait to be let in.
+    pub fn strangers(&self) -> Vec<u64> {
+        self.strangers.iter().copied().collect()
+    }
+
+    pub fn let_in(&mut self, node: u64) {
+        self.strangers.remove(&node);
     }
 
     /// A node goes down. What a later leader took out of its log, it need not have.

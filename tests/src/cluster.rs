@@ -6,6 +6,7 @@ use crate::disk::Disk;
 use crate::net::Net;
 use crate::process::{self, Ended, Leftover};
 use crate::{admin, ports, verify};
+use holdfast_proto::crash_points::CRASH;
 use holdfast_proto::pb;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -22,10 +23,12 @@ pub struct Shape {
     pub no_sync: bool,
     /// Clients are sent through a `Proxy` in front of each node.
     pub advertise: Option<Vec<u16>>,
-    /// Environment of the nodes.
+    /// Environment of the nodes; `{id}` in a value is the node's.
     pub env: Vec<(String, String)>,
     /// Each node's data directory is a disk of its own, of so many MiB (needs root).
     pub disk_mib: Option<u64>,
+    /// And these disks tear when they lose power.
+    pub torn: bool,
     /// Each node is in a network namespace of its own (needs root).
     pub partitions: bool,
     /// And so are so many clients.
@@ -43,6 +46,7 @@ impl Default for Shape {
             advertise: None,
             env: Vec::new(),
             disk_mib: None,
+            torn: false,
             partitions: false,
             clients: 0,
             unverified: false,
@@ -75,6 +79,11 @@ impl Node {
 
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join("data")
+    }
+
+    /// Where a node with faults on purpose finds the crash point that it dies at (`trap`).
+    pub fn trap(&self) -> PathBuf {
+        self.dir.join("crash")
     }
 
     pub fn log_path(&self) -> PathBuf {
@@ -118,7 +127,8 @@ impl Cluster {
         let nodes = (1..=shape.node_count).map(|id| {
             let node_dir = dir.join(format!("metad-{id}"));
             std::fs::create_dir_all(&node_dir).expect("node directory");
-            let disk = shape.disk_mib.map(|mib| Disk::new(&node_dir.join("data"), mib));
+            let new = if shape.torn { Disk::that_tears } else { Disk::new };
+            let disk = shape.disk_mib.map(|mib| new(&node_dir.join("data"), mib));
             let host = net.as_ref().map_or_else(|| "127.0.0.1".to_owned(), |net| net.host(id));
             Node {
                 id,
@@ -183,12 +193,13 @@ impl Cluster {
         // A founder knows nothing of those that come later.
         let peers = self.peers_through(self.founders().max(id));
         command.args(["--id", &id.to_string(), "--listen", &node.addr(), "--peers", &peers]);
+        command.env(CRASH, node.trap());
         command.arg("--data-dir").arg(node.data_dir());
         command.args(["--admin-listen", &format!("127.0.0.1:{}", node.admin_port)]);
         if let Some(ports) = &self.shape.advertise {
             command.args(["--advertise", &format!("127.0.0.1:{}", ports[(id - 1) as usize])]);
         }
-        command.envs(self.shape.env.iter().map(|(key, value)| (key, value)));
+        command.envs(self.shape.env.iter().map(|(key, value)| (key, value.replace("{id}", &id.to_string()))));
         if id == 1 {
             command.arg("--init");
         }
@@ -211,21 +222,7 @@ impl Cluster {
 
     /// Starts a node that is not running. Does not wait for it.
     pub fn start_node(&self, id: u64) {
-        self.start_command(id, self.command(id));
-    }
-
-    /// The same under `strace`, which makes the calls named in `inject` fail as it says.
-    pub fn start_node_injected(&self, id: u64, inject: &str) {
-        let node = self.command(id);
-        let mut command = Command::new("strace");
-        command.args(["-f", "--seccomp-bpf", "-o", "/dev/null", "-e"]).arg(format!("inject={inject}"));
-        command.arg(node.get_program()).args(node.get_args());
-        process::copy_env(&node, &mut command);
-        self.start_command(id, command);
-    }
-
-    fn start_command(&self, id: u64, mut command: Command) {
-        let node = self.node(id);
+        let (node, mut command) = (self.node(id), self.command(id));
         let mut slot = node.process.lock().unwrap();
         assert!(slot.is_none(), "node {id} is running");
         let log = OpenOptions::new().create(true).append(true).open(node.log_path()).expect("log file");

@@ -2,6 +2,7 @@
 //! Needs root. Called by tests of disk trouble.
 
 use crate::process::{self, Leftover};
+use crate::torn_disk::TornDisk;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -16,6 +17,8 @@ const NO_LOG_FLUSH: u32 = 2;
 pub struct Disk {
     image: PathBuf,
     pub dir: PathBuf,
+    /// Holds the image, where it is to tear.
+    torn: Option<TornDisk>,
 }
 
 fn run(program: &str, args: &[&str]) {
@@ -31,9 +34,19 @@ fn text(path: &Path) -> &str {
 impl Disk {
     /// An empty one, mounted on `dir`.
     pub fn new(dir: &Path, mib: u64) -> Disk {
-        fs::create_dir_all(dir).expect("mount point");
-        let disk = Disk { image: dir.with_extension("img"), dir: dir.to_owned() };
-        File::create(&disk.image).and_then(|file| file.set_len(mib << 20)).expect("image");
+        let image = dir.with_extension("img");
+        File::create(&image).and_then(|file| file.set_len(mib << 20)).expect("image");
+        Disk::on(Disk { image, dir: dir.to_owned(), torn: None })
+    }
+
+    /// The same, which keeps of what was not flushed any sectors when it loses power.
+    pub fn that_tears(dir: &Path, mib: u64) -> Disk {
+        let torn = TornDisk::new(&dir.with_extension("torn"), mib << 20);
+        Disk::on(Disk { image: torn.image(), dir: dir.to_owned(), torn: Some(torn) })
+    }
+
+    fn on(disk: Disk) -> Disk {
+        fs::create_dir_all(&disk.dir).expect("mount point");
         run("mkfs.ext4", &["-q", "-F", "-m", "0", text(&disk.image)]);
         disk.mount();
         disk
@@ -49,8 +62,17 @@ impl Disk {
         process::unregister(&Leftover::Mount(self.dir.clone()));
     }
 
+    /// All that was written so far is on the disk.
+    pub fn sync(&self) {
+        let dir = File::open(&self.dir).expect("opens");
+        nix::unistd::syncfs(dir).expect("syncfs");
+    }
+
     /// From now on nothing reaches the disk, and what was not synced is lost: every call fails with EIO until `power_on`.
     pub fn power_off(&self) {
+        if let Some(torn) = &self.torn {
+            torn.cut();
+        }
         let dir = File::open(&self.dir).expect("opens");
         let flags = NO_LOG_FLUSH;
         // SAFETY: the request reads a u32 through the pointer, which lives as long as the call.
@@ -58,10 +80,26 @@ impl Disk {
         assert_eq!(done, 0, "EXT4_IOC_SHUTDOWN: {}", std::io::Error::last_os_error());
     }
 
-    /// Mounts it again, as after a reboot. Nobody may have files of it open.
-    pub fn power_on(&self) {
+    /// Mounts it again, as after a reboot. Nobody may have files of it open. `seed` is of the dice by which it tears, if it does.
+    pub fn power_on(&self, seed: u64) {
         self.unmount();
+        if let Some(torn) = &self.torn {
+            // The loop device goes by itself, a moment later.
+            process::wait_for("the image to be closed", || (!self.has_loop_device()).then_some(()));
+            torn.tear(seed);
+        }
         self.mount();
+    }
+
+    fn has_loop_device(&self) -> bool {
+        let mut command = Command::new("losetup");
+        command.args(["-j", text(&self.image)]);
+        !process::run(command).ok("losetup").stdout.trim().is_empty()
+    }
+
+    /// Sectors that were lost so far, where it tears.
+    pub fn torn_count(&self) -> u64 {
+        self.torn.as_ref().map_or(0, TornDisk::torn_count)
     }
 
     /// Fills it until `left` bytes are free; 0 takes the last one.
@@ -94,6 +132,8 @@ impl Disk {
     /// Removes what `fill` took.
     pub fn empty(&self) {
         fs::remove_file(self.dir.join("ballast")).expect("removes");
+        // Its blocks are free once the journal says so.
+        self.sync();
     }
 }
 

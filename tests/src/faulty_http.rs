@@ -104,8 +104,13 @@ pub struct FaultyHttp {
 impl FaultyHttp {
     /// In front of the server on `target`. `drop_authorization`: the server behind does not know this kind of it.
     pub fn start(target: u16, drop_authorization: bool) -> FaultyHttp {
+        FaultyHttp::start_on("127.0.0.1", target, drop_authorization)
+    }
+
+    /// The same at another address of this machine.
+    pub fn start_on(host: &str, target: u16, drop_authorization: bool) -> FaultyHttp {
         let port = ports::free_port();
-        let listener = TcpListener::bind(("127.0.0.1", port)).expect("the proxy's port");
+        let listener = TcpListener::bind((host, port)).expect("the proxy's port");
         let shared = Arc::new(Mutex::new(Shared::default()));
         let own = shared.clone();
         std::thread::spawn(move || {

@@ -79,6 +79,11 @@ impl Taken {
 
 /// Sends `messages` on one stream to `addr`, and gathers what comes back until it is silent.
 pub fn send(addr: &str, messages: Vec<Bytes>) -> Taken {
+    send_until(addr, messages, |_| false)
+}
+
+/// The same, no longer than until `enough` has come.
+pub fn send_until(addr: &str, messages: Vec<Bytes>, enough: impl Fn(&Taken) -> bool) -> Taken {
     let url = format!("http://{addr}");
     runtime().block_on(async move {
         let channel = Channel::from_shared(url).expect("url").connect().await.expect("connect");
@@ -101,7 +106,7 @@ pub fn send(addr: &str, messages: Vec<Bytes>) -> Taken {
                 Ok(None) => taken.end = Some(Ok(())),
                 Err(status) => taken.end = Some(Err(status)),
             }
-            if taken.end.is_some() {
+            if taken.end.is_some() || enough(&taken) {
                 break;
             }
         }

@@ -1,6 +1,7 @@
 //! A real FUSE mount, made and undone by the `holdfast` binary. Called by tests.
 
 use crate::process::{self, Ended, Leftover};
+use holdfast_proto::crash_points::CRASH;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -48,12 +49,18 @@ impl Mount {
 
     fn command(&self, meta: &str, args: &[&str]) -> Command {
         let mut command = process::command("holdfast");
+        command.env(CRASH, self.trap());
         command.arg("mount").arg(meta).arg(&self.dir).arg("-d").arg("--log").arg(&self.log).args(args);
         command
     }
 
     pub fn path(&self, relative: &str) -> PathBuf {
         self.dir.join(relative)
+    }
+
+    /// Where a mount with faults on purpose finds the crash point that it dies at (`trap`).
+    pub fn trap(&self) -> PathBuf {
+        self.dir.with_extension("crash")
     }
 
     /// `holdfast umount`.
@@ -143,7 +150,9 @@ fn daemon_of(dir: &Path) -> Option<u32> {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
         let mut args = line.split(|&byte| byte == 0);
-        let is_ours = args.next()?.ends_with(b"holdfast") && args.any(|arg| arg == dir.as_os_str().as_bytes());
+        let program = args.next()?;
+        let is_holdfast = program.ends_with(b"holdfast") || program.ends_with(b"holdfast-faulty");
+        let is_ours = is_holdfast && args.any(|arg| arg == dir.as_os_str().as_bytes());
         is_ours.then_some(pid)
     })
 }

@@ -32,7 +32,15 @@ pub enum Rule {
     Reset(Vec<u64>),
 }
 
-fn ip(args: &str) {
+impl Rule {
+    /// Nothing comes from these, and nothing gets to them.
+    pub fn apart_from(ids: &[u64]) -> Vec<Rule> {
+        vec![Rule::DropFrom(ids.to_vec()), Rule::DropTo(ids.to_vec())]
+    }
+}
+
+/// Runs ip(8).
+pub(crate) fn ip(args: &str) {
     let mut command = Command::new("ip");
     command.args(args.split(' '));
     process::run(command).ok("ip");
@@ -55,7 +63,7 @@ impl Net {
         ip(&format!("addr add 10.213.{number}.254/24 dev {bridge}"));
         ip(&format!("link set {bridge} up"));
         for id in net.members() {
-            let (space, link) = (net.space(id), format!("hfv{number}-{id}"));
+            let (space, link) = (net.space(id), net.link(id));
             ip(&format!("netns add {space}"));
             ip(&format!("link add {link} type veth peer name eth0 netns {space}"));
             ip(&format!("link set {link} master {bridge} up"));
@@ -75,8 +83,18 @@ impl Net {
         CLIENTS + number
     }
 
-    fn bridge(&self) -> String {
+    pub(crate) fn bridge(&self) -> String {
         format!("hfbr{}", self.number)
+    }
+
+    /// The end of a member's link that is at the bridge.
+    pub(crate) fn link(&self, id: u64) -> String {
+        format!("hfv{}-{id}", self.number)
+    }
+
+    /// A name for what may stand in its place.
+    pub(crate) fn tap(&self, id: u64) -> String {
+        format!("hft{}-{id}", self.number)
     }
 
     /// The name of a member's namespace.
@@ -111,7 +129,7 @@ impl Net {
     /// Node `id` and its peers hear nothing of each other any more; clients still reach it. Packets vanish without a word.
     pub fn cut_from_peers(&self, id: u64) {
         let peers: Vec<_> = (1..=self.node_count).filter(|peer| *peer != id).collect();
-        self.apply(id, &[Rule::DropFrom(peers.clone()), Rule::DropTo(peers)]);
+        self.apply(id, &Rule::apart_from(&peers));
     }
 
     /// Replaces what happens to a member's packets.

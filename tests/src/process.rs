@@ -1,6 +1,7 @@
 //! Processes of the workspace: where the binaries are, starting them so that they die with the test, running a command to its
 //! end, and cleaning up whatever is left when the test binary exits (mounts first, then processes, networks, directories).
 
+use holdfast_proto::faults::{Bug, PLANTED};
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ static LEFTOVERS: Mutex<Vec<Leftover>> = Mutex::new(Vec::new());
 /// Checks that run at exit, while all processes are there: the name of each.
 static CHECKS: Mutex<Vec<(&'static str, Check)>> = Mutex::new(Vec::new());
 static FAILED: AtomicBool = AtomicBool::new(false);
+static FAULTY: AtomicBool = AtomicBool::new(false);
+static BUG: OnceLock<Bug> = OnceLock::new();
 static INSTALL: Once = Once::new();
 
 /// The target directory's profile folder that holds this test's executable, where the binaries are too.
@@ -38,12 +41,25 @@ pub fn bin_dir() -> PathBuf {
     if deps.ends_with("deps") { deps.parent().expect("target/debug").to_path_buf() } else { deps.to_path_buf() }
 }
 
+/// From now on this process starts the binaries with faults on purpose (`holdfast_proto::faults`).
+pub fn use_faulty_binaries() {
+    FAULTY.store(true, Ordering::Relaxed);
+}
+
+/// The same, and each of them has this bug.
+pub fn plant(bug: Bug) {
+    use_faulty_binaries();
+    assert_eq!(*BUG.get_or_init(|| bug), bug, "a process has one bug");
+}
+
 /// Path of a binary of the workspace.
 pub fn bin(name: &str) -> PathBuf {
-    let path = bin_dir().join(name);
+    let faulty = if FAULTY.load(Ordering::Relaxed) { "-faulty" } else { "" };
+    let path = bin_dir().join(format!("{name}{faulty}"));
     assert!(
         path.exists(),
-        "{} is not there: build it with `cargo build --workspace --bins` (`make test` does)",
+        "{} is not there: build it with `cargo build --workspace --bins`, or those with faults with \
+         `cargo build --workspace --features faults --bin metad-faulty --bin holdfast-faulty` (`make test` does)",
         path.display()
     );
     path
@@ -57,6 +73,9 @@ pub fn command(name: &str) -> Command {
         if text.starts_with("HOLDFAST_") || text.starts_with("AWS_") {
             command.env_remove(&key);
         }
+    }
+    if let Some(bug) = BUG.get() {
+        command.env(PLANTED, bug.name());
     }
     command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());
     command

@@ -14,6 +14,7 @@ use crate::error::ClientError;
 use crate::meta::{MetaApi, own_creds};
 use crate::object::ObjectError;
 use futures::{StreamExt, TryStreamExt};
+use holdfast_proto::crash_points::{Point, crash_point};
 use holdfast_proto::limits::BACKGROUND_BATCH_MAX;
 use holdfast_proto::pb;
 use serde_json::{Value, json};
@@ -184,7 +185,10 @@ async fn is_there(volume: &Volume, object: &Listed) -> Result<bool, ObjectError>
 }
 
 async fn remove(volume: &Volume, object: &Listed) -> Result<bool, ObjectError> {
-    volume.store.delete(&object.name.key()).await.map(|()| true)
+    crash_point(Point::GcDelete);
+    volume.store.delete(&object.name.key()).await?;
+    crash_point(Point::GcDeleted);
+    Ok(true)
 }
 
 impl Report {

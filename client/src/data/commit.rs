@@ -7,6 +7,7 @@ use super::inode::Inode;
 use crate::error::ClientError;
 use crate::meta::{MetaApi, own_creds};
 use crate::object::keys;
+use holdfast_proto::crash_points::{Point, crash_point};
 use holdfast_proto::limits::{COMMIT_SLICES_MAX, REQUEST_BYTES_MAX};
 use holdfast_proto::{FsErrno, pb};
 use std::collections::BTreeSet;
@@ -50,6 +51,7 @@ impl<M: MetaApi> Data<M> {
         self.start_uploads(inode, jobs);
         self.wait_uploaded(inode, through).await?;
         let attr = self.commit_through(inode, through).await?;
+        crash_point(Point::FlushDone);
         match inode.state.lock().loss.since(losses) {
             Some(error) => Err(error),
             None => Ok(attr),
@@ -93,7 +95,9 @@ impl<M: MetaApi> Data<M> {
             }
             let Some(batch) = self.resolve_doubt(inode, batch).await? else { continue };
             let op = pb::CommitWriteOp { ino: inode.ino, slices: batch.slices, kill_priv };
-            match self.meta.mutate(&own_creds(), op).await {
+            crash_point(Point::CommitBegin);
+            let committed = self.meta.mutate(&own_creds(), op).await.inspect(|_| crash_point(Point::CommitDone));
+            match committed {
                 Ok(answer) => last = self.committed(inode, &batch.seqs, answer.reply.attr).or(last),
                 Err(error) => return Err(self.commit_failed(inode, &batch.seqs, error).await),
             }

@@ -6,6 +6,7 @@ use crate::error::ClientError;
 use crate::meta::{MetaApi, own_creds};
 use crate::object::keys;
 use futures::StreamExt;
+use holdfast_proto::crash_points::{Point, crash_point};
 use holdfast_proto::limits::BACKGROUND_BATCH_MAX;
 use holdfast_proto::pb;
 
@@ -26,6 +27,7 @@ impl<M: MetaApi> Data<M> {
             if slices.is_empty() {
                 return Ok(purged);
             }
+            crash_point(Point::ReclaimBegin);
             let results: Vec<Result<u64, ClientError>> = futures::stream::iter(slices)
                 .map(|slice| self.delete_slice(slice))
                 .buffer_unordered(DELETES_MAX)
@@ -35,7 +37,9 @@ impl<M: MetaApi> Data<M> {
             let slice_ids: Vec<u64> = gone.into_iter().flatten().collect();
             if !slice_ids.is_empty() {
                 purged += slice_ids.len() as u64;
+                crash_point(Point::ReclaimDeleted);
                 self.meta.mutate(&own_creds(), pb::PurgeSlicesOp { slice_ids }).await?;
+                crash_point(Point::ReclaimDone);
             }
             if let Some(Err(error)) = failures.into_iter().next() {
                 tracing::warn!(%error, "cannot delete objects of deleted slices; they stay listed");

@@ -10,6 +10,8 @@ use crate::meta::MetaApi;
 use crate::object::keys;
 use bytes::Bytes;
 use holdfast_proto::FsErrno;
+use holdfast_proto::crash_points::{Point, crash_point};
+use holdfast_proto::faults::{self, Bug};
 use holdfast_proto::limits::FILE_BYTES_MAX;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,6 +21,9 @@ use std::time::{Duration, Instant};
 const RELIEF_PAUSE: Duration = Duration::from_millis(100);
 /// Slice ids of one mount, less some for the writes that are under way when it is reached.
 const SLICE_COUNTER_MAX: u64 = u32::MAX as u64 - (1 << 20);
+
+/// How late `Bug::LateUpload` is: as an object store may be.
+const LATE: Duration = Duration::from_millis(300);
 
 impl<M: MetaApi> Data<M> {
     /// Takes `data` into memory. The caller has checked nothing.
@@ -126,8 +131,16 @@ impl<M: MetaApi> Data<M> {
         let len = job.bytes.len() as u32;
         let key = keys::block_key(job.id.slice_id, job.id.index, len);
         let crc32c = super::blocks::crc32c(&job.bytes);
+        if faults::planted(Bug::LateUpload) {
+            inode.state.lock().dirty.stored(job.seq, job.id.index, len, crc32c);
+            self.blocks.cache.insert(job.id, job.bytes.clone());
+            inode.settled.notify_waiters();
+            tokio::time::sleep(LATE).await;
+        }
+        crash_point(Point::UploadBegin);
         match self.blocks.store.put(&key, job.bytes.clone()).await {
             Ok(()) => {
+                crash_point(Point::UploadDone);
                 self.blocks.cache.insert(job.id, job.bytes.clone());
                 let wanted = inode.state.lock().dirty.stored(job.seq, job.id.index, len, crc32c);
                 if !wanted {

@@ -6,6 +6,7 @@ use super::retry::probe_pause;
 use super::stream::{Link, Outbound};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use holdfast_proto::limits::SESSION_LEASE_MS;
 use holdfast_proto::pb;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ const WELCOME_TIMEOUT: Duration = Duration::from_millis(1_000);
 #[derive(Debug)]
 pub struct Attached {
     pub addr: String,
+    /// How long this node lets a session be silent.
+    pub lease: Duration,
     pub inbound: Streaming<pb::ServerFrame>,
     /// Names the outbound stream.
     pub stream: u64,
@@ -168,7 +171,8 @@ async fn ask(
     if !link.nodes.ours(&welcome) {
         return Err(AttachError::Stranger);
     }
-    Ok((channel, welcome, Attached { addr: addr.to_owned(), inbound, stream, gate }))
+    let lease = Duration::from_millis(if welcome.lease_ms == 0 { SESSION_LEASE_MS } else { welcome.lease_ms.into() });
+    Ok((channel, welcome, Attached { addr: addr.to_owned(), lease, inbound, stream, gate }))
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ use tracing::{info, warn};
 /// How often the driver looks at deadlines and at silence while something is under way.
 const TICK: Duration = Duration::from_millis(50);
 const KEEP_ALIVE: Duration = Duration::from_millis(KEEP_ALIVE_MS);
+/// And at least so often within the lease that the node grants.
+const KEEP_ALIVES_A_LEASE: u32 = 4;
 /// A stream that ends before it has answered anything is not opened again at once.
 const FRUITLESS_PAUSE_MS: u64 = 10;
 const FRUITLESS_PAUSE_MS_MAX: u64 = 500;
@@ -248,6 +250,8 @@ struct Run<'a> {
     probing: bool,
     /// Nothing is under way: the timer is far off, and a caller pokes us.
     idle: bool,
+    /// How often the session is kept alive where nothing else names it.
+    keep_alive: Duration,
     keep_alive_at: Instant,
     taken_count: u64,
     frame_count: u64,
@@ -263,6 +267,7 @@ impl<'a> Run<'a> {
         // What the server said to a stream that is gone is lost: waits for locks have to be asked about. Where nobody takes the
         // pushes, nobody waits.
         let _ = link.pushes.send(pb::Push { event: Some(Event::LockGranted(pb::LockGranted::default())) });
+        let keep_alive = KEEP_ALIVE.min(attached.lease / KEEP_ALIVES_A_LEASE);
         Run {
             link,
             addr: attached.addr,
@@ -271,7 +276,8 @@ impl<'a> Run<'a> {
             probe: OptionFuture::default(),
             probing: false,
             idle: false,
-            keep_alive_at: now + KEEP_ALIVE,
+            keep_alive,
+            keep_alive_at: now + keep_alive,
             taken_count: 0,
             frame_count: 0,
         }
@@ -345,7 +351,7 @@ impl<'a> Run<'a> {
         self.probing = self.effects.suspicious;
         let mut core = self.link.core.lock();
         if now >= self.keep_alive_at {
-            self.keep_alive_at = now + KEEP_ALIVE;
+            self.keep_alive_at = now + self.keep_alive;
             core.keep_alive = core.session.id();
         }
         self.idle = core.flights.is_empty() && core.taken_count == self.taken_count;

@@ -8,6 +8,7 @@ use super::aligned::{ALIGN, AlignedBuf, is_aligned};
 use super::{ObjectError, ObjectStore};
 use async_trait::async_trait;
 use bytes::Bytes;
+use holdfast_proto::crash_points::{Point, crash_point};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -132,7 +133,9 @@ impl LocalStore {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return self.replace_at(path, parent, body),
             Err(error) => return Err(error),
         };
+        crash_point(Point::ObjectCreated);
         self.fill(&file, path, body)?;
+        crash_point(Point::ObjectFilled);
         self.sync_name(parent)
     }
 

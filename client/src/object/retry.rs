@@ -70,7 +70,7 @@ pub struct RetryStore {
 
 impl RetryStore {
     pub fn new(inner: Arc<dyn ObjectStore>, policy: RetryPolicy, requests_max: usize) -> Self {
-        RetryStore { inner, policy, places: Semaphore::new(requests_max.max(1)) }
+        RetryStore { inner, policy, places: Semaphore::new(requests_max.clamp(1, Semaphore::MAX_PERMITS)) }
     }
 
     /// `object_len`: bytes to move, as far as they are known.

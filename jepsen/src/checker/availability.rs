@@ -11,10 +11,11 @@ pub struct Availability {
     pub recovery_ms_max: u64,
 }
 
-#[derive(Default)]
-struct Samples {
-    pauses_ms: Vec<u64>,
-    recoveries_ms: Vec<u64>,
+/// Of one kind of fault, one a fault.
+#[derive(Debug, Default)]
+pub struct Samples {
+    pub pauses_ms: Vec<u64>,
+    pub recoveries_ms: Vec<u64>,
 }
 
 impl Checker for Availability {
@@ -24,22 +25,13 @@ impl Checker for Availability {
 
     fn check(&self, history: &History) -> Verdict {
         judge(self.name(), history, |operations, findings| {
-            // A refusal is an answer, too: whoever gives it serves.
-            let mut served: Vec<_> = operations.iter().filter(|op| op.output().is_some()).collect();
-            served.sort_by_key(|op| op.end_ns);
             operations.iter().for_each(|operation| findings.look_at(operation));
+            let served = served(operations);
             if served.is_empty() {
                 findings.anomaly("never-served", "no operation was ever answered", []);
             }
-            let end_ns = history.events.last().map_or(0, |event| event.time);
-            let mut by_fault: BTreeMap<String, Samples> = BTreeMap::new();
-            let mut since_ns = 0;
-            for one in occurrences(history) {
-                let samples = by_fault.entry(one.fault.clone()).or_default();
-                self.check_one(&one, &served, end_ns, samples, findings);
-                since_ns = since_ns.max(one.end_ns.unwrap_or_default());
-            }
-            let calm = longest_pause_ms(&served, 0, end_ns.max(since_ns));
+            let by_fault = self.samples(history, &served, findings);
+            let calm = longest_pause_ms(&served, 0, end_ns(history));
             let mut figures: BTreeMap<String, _> = by_fault
                 .into_iter()
                 .map(|(fault, Samples { pauses_ms, recoveries_ms })| {
@@ -56,7 +48,33 @@ impl Checker for Availability {
     }
 }
 
+/// Answered ones, by when. A refusal is an answer, too: whoever gives it serves.
+fn served(operations: &[Operation]) -> Vec<&Operation> {
+    let mut served: Vec<_> = operations.iter().filter(|op| op.output().is_some()).collect();
+    served.sort_by_key(|op| op.end_ns);
+    served
+}
+
+fn end_ns(history: &History) -> u64 {
+    history.events.last().map_or(0, |event| event.time)
+}
+
 impl Availability {
+    /// By kind of fault; nothing of a history that is none.
+    pub fn measure(&self, history: &History) -> BTreeMap<String, Samples> {
+        let Ok(operations) = history.operations() else { return BTreeMap::new() };
+        self.samples(history, &served(&operations), &mut Findings::default())
+    }
+
+    fn samples(&self, history: &History, served: &[&Operation], findings: &mut Findings) -> BTreeMap<String, Samples> {
+        let mut by_fault: BTreeMap<String, Samples> = BTreeMap::new();
+        for one in occurrences(history) {
+            let samples = by_fault.entry(one.fault.clone()).or_default();
+            self.check_one(&one, served, end_ns(history), samples, findings);
+        }
+        by_fault
+    }
+
     fn check_one(
         &self,
         one: &Occurrence,
@@ -95,11 +113,16 @@ fn longest_pause_ms(served: &[&Operation], from: u64, to: u64) -> u64 {
     longest / 1_000_000
 }
 
-fn spread(mut samples: Vec<u64>) -> serde_json::Value {
+fn spread(samples: Vec<u64>) -> serde_json::Value {
+    let [p50, p99, max] = ranks(samples);
+    json!({"p50": p50, "p99": p99, "max": max})
+}
+
+/// p50, p99 and the longest, by nearest rank; None of no samples.
+pub fn ranks(mut samples: Vec<u64>) -> [Option<u64>; 3] {
     samples.sort_unstable();
-    // Nearest rank.
-    let rank = |percent: usize| samples.get((samples.len() * percent).div_ceil(100).saturating_sub(1));
-    json!({"p50": rank(50), "p99": rank(99), "max": samples.last()})
+    let rank = |percent: usize| samples.get((samples.len() * percent).div_ceil(100).saturating_sub(1)).copied();
+    [50, 99, 100].map(rank)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! over all directories, which counts for a token that nobody moved meanwhile; `balance` {"what"} to {"stated", "counted"}, two sums that
 //! are one (nlink and names, quota and files). `create` {"token"} says which there are. Called by `suite`.
 
+use super::linearizable::partitions;
 use super::{Checker, Findings, Verdict, judge};
 use crate::history::{Ending, History, Operation};
 use serde_json::{Value, json};
@@ -24,10 +25,12 @@ impl Checker for Conservation {
             }
             let tokens: BTreeSet<String> =
                 created.iter().filter(|op| op.is_acknowledged()).filter_map(|op| op.key("token")).collect();
+            let mut by_token = partitions(operations, "token");
+            by_token.values_mut().for_each(|operations| operations.retain(|op| op.ending != Ending::Fail));
             let mut judged = BTreeSet::new();
             for snapshot in snapshots.into_iter().filter(|op| op.is_acknowledged()) {
-                for token in &tokens {
-                    if check_token(snapshot, token, (&created, &moves), findings) {
+                for (token, operations) in by_token.iter().filter(|(token, _)| tokens.contains(*token)) {
+                    if check_token(snapshot, token, operations, findings) {
                         judged.insert(token);
                     }
                 }
@@ -47,16 +50,11 @@ impl Checker for Conservation {
 }
 
 /// Whether `token` lay still during the snapshot; then it is in it once, and where the last move put it.
-fn check_token(
-    snapshot: &Operation,
-    token: &str,
-    (created, moves): (&[&Operation], &[&Operation]),
-    findings: &mut Findings,
-) -> bool {
-    let of_token = |op: &&&Operation| op.key("token").as_deref() == Some(token) && op.ending != Ending::Fail;
+fn check_token(snapshot: &Operation, token: &str, operations: &[&Operation], findings: &mut Findings) -> bool {
+    let named = |f: &'static str| operations.iter().copied().filter(move |op| op.f == f);
     let is_over = |op: &&Operation| op.is_before(snapshot);
-    let moves: Vec<_> = moves.iter().filter(of_token).copied().filter(|op| !snapshot.is_before(op)).collect();
-    if !created.iter().filter(of_token).all(&is_over) || !moves.iter().all(&is_over) {
+    let moves: Vec<_> = named("move").filter(|op| !snapshot.is_before(op)).collect();
+    if !named("create").all(|op| is_over(&op)) || !moves.iter().all(is_over) {
         return false;
     }
     let places = snapshot.output().and_then(|output| output.get("tokens")).and_then(|tokens| tokens.get(token));
@@ -86,6 +84,9 @@ fn check_token(
 }
 
 fn check_balance(balance: &Operation, findings: &mut Findings) {
+    if balance.errno().is_some() {
+        return findings.anomaly("unbalanced", format!("{balance}: what was counted is not there"), [balance.start]);
+    }
     let Some(output) = balance.output().filter(|_| balance.is_acknowledged()) else { return };
     match (output.get("stated"), output.get("counted")) {
         (Some(stated), Some(counted)) if stated == counted => {}

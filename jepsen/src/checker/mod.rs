@@ -14,6 +14,7 @@ pub mod exactly_once;
 pub mod faults;
 pub mod linearizable;
 pub mod lock;
+pub mod looked;
 pub mod manifest;
 pub mod occurrence;
 pub mod replay;
@@ -22,6 +23,7 @@ pub mod set_full;
 pub mod suite;
 #[cfg(test)]
 mod test_random;
+pub mod unlinked;
 
 /// Anomalies that are told in words; the rest is counted.
 pub const ANOMALIES_TOLD_MAX: usize = 50;

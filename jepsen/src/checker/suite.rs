@@ -1,6 +1,5 @@
 //! Suite: which checkers judge which workload. Called by `cli` and at the end of a run.
 
-use super::Checker;
 use super::append::Append;
 use super::availability::Availability;
 use super::close_to_open::CloseToOpen;
@@ -9,9 +8,12 @@ use super::exactly_once::ExactlyOnce;
 use super::faults::Faults;
 use super::linearizable::{Linearizable, STEPS_MAX};
 use super::lock::Lock;
+use super::looked::{self, Looked};
 use super::manifest::Manifest;
 use super::replay::Replay;
 use super::set_full::SetFull;
+use super::unlinked::Unlinked;
+use super::{Checker, Verdict};
 use crate::history::History;
 use crate::model::register::Register;
 use crate::model::tree::Tree;
@@ -49,6 +51,7 @@ pub const PROMISES: &[Promise] = &[
     Promise { workload: "lock", shows: "an old holder is fenced off", checkers: || vec![Box::new(Lock)] },
     Promise { workload: "close-to-open", shows: "open sees what was closed", checkers: || vec![Box::new(CloseToOpen)] },
     Promise { workload: "manifest", shows: "fsync survives", checkers: || vec![Box::new(Manifest)] },
+    Promise { workload: "unlinked", shows: "what is open stays", checkers: || vec![Box::new(Unlinked)] },
 ];
 
 fn tree() -> Box<dyn Checker> {
@@ -57,6 +60,14 @@ fn tree() -> Box<dyn Checker> {
 
 fn register() -> Box<dyn Checker> {
     Box::new(Linearizable { name: "linearizable-register", model: Register, partition: "key", steps_max: STEPS_MAX })
+}
+
+/// What the checkers of `checkers` say of a history.
+///
+/// # Errors
+/// A workload that nobody knows.
+pub fn judge(workloads: &str, history: &History) -> Result<Vec<Verdict>, String> {
+    Ok(checkers(workloads, history)?.iter().map(|checker| checker.check(history)).collect())
 }
 
 /// The checkers of a workload, or of several with commas between; and those that every run has.
@@ -75,6 +86,9 @@ pub fn checkers(workloads: &str, history: &History) -> Result<Vec<Box<dyn Checke
     let is_ordered = history.about("nemesis").is_some_and(|nemesis| nemesis != "none");
     if is_ordered || history.nemesis().next().is_some() {
         checkers.push(Box::new(Faults));
+    }
+    for key in looked::ALL.into_iter().filter(|key| history.about(key).is_some()) {
+        checkers.push(Box::new(Looked(key)));
     }
     checkers.push(Box::new(Availability { recovery_ms_max: RECOVERY_MS_MAX }));
     Ok(checkers)

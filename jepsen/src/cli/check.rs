@@ -1,6 +1,6 @@
 //! check: reads a history in either form, and says what its workload's checkers find. Called by `cli`.
 
-use crate::checker::suite::checkers;
+use crate::checker::suite::judge;
 use crate::checker::{Outcome, Verdict};
 use crate::history::History;
 use crate::report;
@@ -67,7 +67,7 @@ impl Check {
         let history = load(&self.history)?;
         let own = history.about("workload").map(str::to_owned);
         let workload = self.workload.clone().or(own).ok_or("the history names no workload; give --workload")?;
-        let verdicts: Vec<_> = checkers(&workload, &history)?.iter().map(|checker| checker.check(&history)).collect();
+        let verdicts = judge(&workload, &history)?;
         if self.json {
             let text = serde_json::to_string_pretty(&verdicts).map_err(|error| format!("write JSON: {error}"))?;
             println!("{text}");

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 pub mod check;
 pub mod convert;
 pub mod matrix;
+pub mod plant;
 pub mod results;
 pub mod run;
 
@@ -23,9 +24,11 @@ enum Command {
     Run(run::Run),
     /// All workloads under all faults
     Matrix(matrix::Matrix),
+    /// Runs with bugs planted in the product: each must be caught
+    Plant(plant::Plant),
     /// A table of many runs, from their histories
     Results(results::Results),
-    /// Workloads and nemeses
+    /// Workloads, nemeses and bugs to plant
     List,
     /// Judge a history: exit code 0 valid, 1 invalid, 2 unknown, 64 not a history
     Check(check::Check),
@@ -46,9 +49,15 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if !matches!(args.command, Command::Run(_) | Command::Matrix(_) | Command::Plant(_)) {
+        // `jepsen results | head` ends like any filter. What has a cluster to take down goes on.
+        // SAFETY: there are no other threads yet.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
     let done = match args.command {
         Command::Run(run) => run.run(),
         Command::Matrix(matrix) => matrix.run(),
+        Command::Plant(plant) => plant.run(),
         Command::Results(results) => results.run(),
         Command::List => Ok(run::list()),
         Command::Check(check) => check.run(),

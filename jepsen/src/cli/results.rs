@@ -1,27 +1,31 @@
-//! results: a table of many runs, from their histories. Called by `cli`.
+//! results: what many runs came to, as tables for RESULTS.md. Called by `cli`.
 
 use super::check::load;
-use crate::checker::suite::checkers;
+use crate::checker::availability::{Availability, ranks};
+use crate::checker::occurrence::occurrences;
+use crate::checker::suite::{RECOVERY_MS_MAX, judge};
 use crate::checker::{Outcome, Verdict};
-use crate::history::History;
+use crate::history::{History, Kind, Process};
 use clap::Args;
-use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub struct Results {
-    /// Where `matrix` or `run` left their histories
+    /// Where the runs wrote their histories
     #[arg(default_value = "target/jepsen")]
     pub dir: PathBuf,
 }
 
 /// Whose pauses are those of an application on a mount.
 const ON_A_MOUNT: &str = "set";
+/// In place of the names of faults that came together.
+const TOGETHER: &str = "several at once";
 
 #[derive(Debug, Default)]
 struct Fault {
-    count: u64,
+    count: usize,
+    bit: usize,
     pauses_ms: Vec<u64>,
     recoveries_ms: Vec<u64>,
 }
@@ -29,57 +33,90 @@ struct Fault {
 #[derive(Debug, Default)]
 struct Workload {
     runs: u64,
-    operations: u64,
-    violations: u64,
-    unknowns: u64,
+    operations: usize,
+    violations: usize,
+    unknowns: usize,
+}
+
+/// All histories of one command.
+#[derive(Debug, Default)]
+struct Run {
+    operations: usize,
+    faults: usize,
+    not_valid: BTreeSet<String>,
 }
 
 #[derive(Debug, Default)]
 struct Sum {
     seconds: f64,
+    /// From the beginning of a fault to the end of its healing.
+    fault_seconds: f64,
     workloads: BTreeMap<String, Workload>,
     faults: BTreeMap<String, Fault>,
+    runs: BTreeMap<String, Run>,
+}
+
+/// p50, p99 and the longest.
+fn spread(samples: &[u64]) -> String {
+    ranks(samples.to_vec()).map(|rank| rank.unwrap_or(0).to_string()).join(", ")
 }
 
 impl Sum {
     fn add(&mut self, history: &History, verdicts: &[Verdict]) {
         let name = history.about("workload").unwrap_or("?");
+        let is_asked = |event: &&crate::history::Event| event.kind == Kind::Invoke && event.process != Process::Nemesis;
+        let operations = history.events.iter().filter(is_asked).count();
         let of = self.workloads.entry(name.to_owned()).or_default();
         of.runs += 1;
-        of.operations += history.events.iter().filter(|event| event.kind.name() == "invoke").count() as u64;
-        of.violations += verdicts.iter().map(|verdict| verdict.anomalies_count as u64).sum::<u64>();
-        of.unknowns += verdicts.iter().filter(|verdict| matches!(verdict.outcome, Outcome::Unknown(_))).count() as u64;
+        of.operations += operations;
+        // A fault that never bit fails its run, and breaks no promise.
+        let promises = verdicts.iter().filter(|verdict| verdict.checker != "faults");
+        of.violations += promises.map(|verdict| verdict.anomalies_count).sum::<usize>();
+        of.unknowns += verdicts.iter().filter(|verdict| matches!(verdict.outcome, Outcome::Unknown(_))).count();
+        let run = self.runs.entry(history.about("command").unwrap_or("?").to_owned()).or_default();
+        run.operations += operations;
+        let failed = verdicts.iter().filter(|verdict| !verdict.is_valid());
+        run.not_valid.extend(failed.map(|verdict| format!("{name}: {}", verdict.checker)));
         if name == ON_A_MOUNT {
+            run.faults = occurrences(history).len();
             self.seconds += history.events.last().map_or(0, |event| event.time) as f64 / 1e9;
-            verdicts.iter().filter(|verdict| verdict.checker == "availability").for_each(|seen| self.pauses(seen));
+            self.add_faults(history);
         }
     }
 
-    fn pauses(&mut self, availability: &Verdict) {
-        for (name, figures) in availability.figures.as_object().into_iter().flatten() {
-            let number =
-                |of: &str, what: &str| figures.get(of).and_then(|spread| spread.get(what)).and_then(Value::as_u64);
-            let Some(recovery) = number("recovery_ms", "max") else { continue };
-            let fault = self.faults.entry(name.clone()).or_default();
-            fault.count += figures.get("count").and_then(Value::as_u64).unwrap_or(0);
-            fault.pauses_ms.extend(number("pause_ms", "max"));
-            fault.recoveries_ms.push(recovery);
+    fn add_faults(&mut self, history: &History) {
+        let row = |fault: &str| if fault.contains('+') { TOGETHER.to_owned() } else { fault.to_owned() };
+        for one in occurrences(history) {
+            let fault = self.faults.entry(row(&one.fault)).or_default();
+            fault.count += 1;
+            fault.bit += usize::from(one.bit == Some(true));
+            self.fault_seconds += one.end_ns.map_or(0.0, |end| end.saturating_sub(one.start_ns) as f64 / 1e9);
+        }
+        for (name, samples) in (Availability { recovery_ms_max: RECOVERY_MS_MAX }).measure(history) {
+            let fault = self.faults.entry(row(&name)).or_default();
+            fault.pauses_ms.extend(samples.pauses_ms);
+            fault.recoveries_ms.extend(samples.recoveries_ms);
         }
     }
 
     fn table(&self) -> String {
-        let mut text = format!("{:.0} s of clients at work.\n\n", self.seconds);
+        let operations: usize = self.workloads.values().map(|workload| workload.operations).sum();
+        let (minutes, of_faults) = (self.seconds / 60.0, self.fault_seconds / 60.0);
+        let mut text = format!(
+            "{operations} operations in {minutes:.0} minutes of clients at work, {of_faults:.0} of them with a fault.\n\n"
+        );
         text += "| workload | runs | operations | violations | unknown |\n|---|---|---|---|---|\n";
         for (name, Workload { runs, operations, violations, unknowns }) in &self.workloads {
             text += &format!("| {name} | {runs} | {operations} | {violations} | {unknowns} |\n");
         }
-        text += "\n| fault | times | pause at an application on a mount, ms: p50, max | after it was healed, ms: max |\n|---|---|---|---|\n";
-        for (name, fault) in &self.faults {
-            let mut pauses = fault.pauses_ms.clone();
-            pauses.sort_unstable();
-            let (half, most) = (pauses.get(pauses.len() / 2).unwrap_or(&0), pauses.last().unwrap_or(&0));
-            let recovery = fault.recoveries_ms.iter().max().unwrap_or(&0);
-            text += &format!("| {name} | {} | {half}, {most} | {recovery} |\n", fault.count);
+        text += "\n| fault | times | of these bit | pause at an application on a mount, ms: p50, p99, max | served after it was healed, ms: p50, p99, max |\n|---|---|---|---|---|\n";
+        for (name, Fault { count, bit, pauses_ms, recoveries_ms }) in &self.faults {
+            text += &format!("| {name} | {count} | {bit} | {} | {} |\n", spread(pauses_ms), spread(recoveries_ms));
+        }
+        text += "\n| run | operations | faults | not valid |\n|---|---|---|---|\n";
+        for (command, Run { operations, faults, not_valid }) in &self.runs {
+            let not_valid = not_valid.iter().cloned().collect::<Vec<_>>().join("; ");
+            text += &format!("| `{command}` | {operations} | {faults} | {not_valid} |\n");
         }
         text
     }
@@ -100,11 +137,7 @@ impl Results {
         let mut sum = Sum::default();
         for path in histories(&self.dir) {
             let history = load(&path)?;
-            let verdicts: Vec<_> = checkers(history.about("workload").unwrap_or("?"), &history)?
-                .iter()
-                .map(|checker| checker.check(&history))
-                .collect();
-            sum.add(&history, &verdicts);
+            sum.add(&history, &judge(history.about("workload").unwrap_or("?"), &history)?);
         }
         print!("{}", sum.table());
         Ok(0)
@@ -114,7 +147,6 @@ impl Results {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::suite::checkers;
     use crate::history::build::Build;
     use serde_json::json;
 
@@ -127,13 +159,12 @@ mod tests {
         build.run(1, "read", json!({"set": "d"}), json!({"elements": []}));
         let mut history = build.history();
         history.meta.insert("workload".into(), json!("set"));
-        let verdicts: Vec<_> =
-            checkers("set", &history).expect("known").iter().map(|checker| checker.check(&history)).collect();
+        let verdicts = judge("set", &history).expect("known");
         let mut sum = Sum::default();
         sum.add(&history, &verdicts);
         sum.add(&history, &verdicts);
         let table = sum.table();
-        assert!(table.contains("| set | 2 | 8 | 2 | 0 |"), "{table}");
-        assert!(table.contains("| kill-leader | 2 |"), "{table}");
+        assert!(table.contains("| set | 2 | 4 | 2 | 0 |"), "{table}");
+        assert!(table.contains("| kill-leader | 2 | 2 |"), "{table}");
     }
 }

@@ -121,6 +121,14 @@ mod tests {
         assert_eq!(line("{:process :me :time 1 :type :ok :f :x}"), Err(1));
     }
 
+    #[test]
+    fn what_is_struck_out_is_no_deeper_than_anything_else() {
+        for text in ["#_", "[#_", "#_[", "#a "] {
+            assert!(read(&text.repeat(100_000)).is_err(), "{text}");
+        }
+        assert_eq!(read("#_ #_ 1 {:a 2} ; nothing is left\n").map(|history| history.events.len()), Ok(0));
+    }
+
     fn anything(random: &mut StdRng, depth: u32) -> Value {
         let word = |random: &mut StdRng| -> String {
             let letters: Vec<char> = "ab:/\"\\\n \t\u{0}é-_1N;#,".chars().collect();

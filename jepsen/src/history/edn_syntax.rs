@@ -24,7 +24,7 @@ impl<'a> Reader<'a> {
 
     /// The next form; None at the end.
     pub fn form(&mut self) -> Result<Option<Value>, Damaged> {
-        self.skip()?;
+        self.skip(0)?;
         if self.peek().is_none() { Ok(None) } else { self.value(0).map(Some) }
     }
 
@@ -52,15 +52,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Blanks, commas, comments, and forms that are struck out with `#_`.
-    fn skip(&mut self) -> Result<(), Damaged> {
+    fn skip(&mut self, depth: usize) -> Result<(), Damaged> {
+        if depth > DEPTH_MAX {
+            return Err(self.damaged(format!("struck out more than {DEPTH_MAX} deep")));
+        }
         loop {
             self.take_while(|c| c.is_whitespace() || c == ',');
             if self.peek() == Some(';') {
                 self.take_while(|c| c != '\n');
             } else if self.text[self.at..].starts_with("#_") {
                 self.at += 2;
-                self.skip()?;
-                self.value(1)?;
+                self.skip(depth + 1)?;
+                self.value(depth + 1)?;
             } else {
                 return Ok(());
             }
@@ -93,7 +96,7 @@ impl<'a> Reader<'a> {
             return self.sequence('}', depth);
         }
         self.take_while(is_plain);
-        self.skip()?;
+        self.skip(depth)?;
         self.value(depth + 1)
     }
 
@@ -101,7 +104,7 @@ impl<'a> Reader<'a> {
         self.next();
         let mut values = Vec::new();
         loop {
-            self.skip()?;
+            self.skip(depth)?;
             if self.peek() == Some(end) {
                 self.next();
                 return Ok(Value::Array(values));
@@ -114,7 +117,7 @@ impl<'a> Reader<'a> {
         self.next();
         let mut map = Map::new();
         loop {
-            self.skip()?;
+            self.skip(depth)?;
             if self.peek() == Some('}') {
                 self.next();
                 return Ok(Value::Object(map));
@@ -123,7 +126,7 @@ impl<'a> Reader<'a> {
                 Value::String(key) => key,
                 other => other.to_string(),
             };
-            self.skip()?;
+            self.skip(depth)?;
             let value = self.value(depth + 1)?;
             if map.insert(key.clone(), value).is_some() {
                 return Err(self.damaged(format!("the key {key} is there twice")));

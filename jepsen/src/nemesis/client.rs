@@ -1,11 +1,12 @@
 //! Faults of a client: the process that serves a mount, killed or stopped. Called through `Nemesis`.
 
 use super::{Bite, Nemesis};
-use crate::run::world::World;
+use crate::run::world::{self, World};
 use holdfast_tests::process;
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
+use std::ops::Range;
 
 /// Which mount, and its process.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +73,11 @@ impl Nemesis for Pause {
     fn look(&mut self, _world: &World) -> Bite {
         let state = self.victim.and_then(|victim| state(victim.pid));
         Bite { bit: state == Some('T'), evidence: json!({"state": state.map(String::from)}) }
+    }
+
+    fn seconds(&self) -> Range<f64> {
+        let lease = world::SESSION_LEASE_S as f64;
+        lease - 1.0..2.0 * lease
     }
 
     fn end(&mut self, _world: &World) {

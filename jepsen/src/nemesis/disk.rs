@@ -4,6 +4,7 @@ use super::process::{any_node, leader};
 use super::{Bite, Nemesis};
 use crate::run::world::World;
 use holdfast_tests::files::files_below;
+use holdfast_tests::tracer::Tracer;
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
@@ -17,11 +18,47 @@ pub struct Power {
     pub all: bool,
     pub down: Vec<u64>,
     pub refused: usize,
+    /// Of the dice by which disks tear that do.
+    pub seed: u64,
+}
+
+/// All nodes lose power, and their disks have torn what was not flushed.
+#[derive(Default)]
+pub struct Torn(Power);
+
+impl Nemesis for Torn {
+    fn begin(&mut self, world: &World, dice: &mut StdRng) -> Result<Value, String> {
+        self.0.all = true;
+        let chosen = self.0.begin(world, dice)?;
+        self.0.power_on(world);
+        Ok(chosen)
+    }
+
+    /// Something was on its way to a disk.
+    fn look(&mut self, world: &World) -> Bite {
+        let torn: Vec<_> = self.0.down.iter().map(|&id| world.cluster.node(id).disk().torn_count()).collect();
+        let refused = self.0.look(world);
+        Bite { bit: refused.bit && torn.iter().any(|count| *count > 0), evidence: json!({"sectors_lost_so_far": torn}) }
+    }
+
+    fn end(&mut self, world: &World) {
+        self.0.down.drain(..).for_each(|id| world.cluster.start_node(id));
+    }
+}
+
+impl Power {
+    fn power_on(&self, world: &World) {
+        for &id in &self.down {
+            world.cluster.reap(id);
+            world.cluster.node(id).disk().power_on(self.seed.wrapping_add(id));
+        }
+    }
 }
 
 impl Nemesis for Power {
     fn begin(&mut self, world: &World, dice: &mut StdRng) -> Result<Value, String> {
-        self.down = if self.all { world.cluster.ids() } else { vec![any_node(world, dice)] };
+        self.seed = dice.random();
+        self.down = if self.all { world.members() } else { vec![any_node(world, dice)] };
         self.down.iter().for_each(|&id| world.cluster.node(id).disk().power_off());
         // Nobody writes there any more: that is the evidence, and it must be seen before the disk is back.
         let cannot = |id: &&u64| std::fs::write(world.cluster.node(**id).data_dir().join("probe"), b"x").is_err();
@@ -35,11 +72,8 @@ impl Nemesis for Power {
     }
 
     fn end(&mut self, world: &World) {
-        for id in self.down.drain(..) {
-            world.cluster.reap(id);
-            world.cluster.node(id).disk().power_on();
-            world.cluster.start_node(id);
-        }
+        self.power_on(world);
+        self.down.drain(..).for_each(|id| world.cluster.start_node(id));
     }
 }
 
@@ -144,22 +178,22 @@ impl Nemesis for Damage {
     }
 }
 
-/// A node is started again with an fsync that fails after a while: it must stop.
+/// From some moment on no fsync of a node succeeds: it must stop.
 #[derive(Default)]
 pub struct Fsync {
     node: Option<u64>,
+    tracer: Option<Tracer>,
 }
 
-/// The first ones are of its start.
-const FSYNC_FAILS: &str = "fdatasync,fsync:error=EIO:when=120+";
+const FSYNC_FAILS: &str = "fdatasync,fsync:error=EIO";
 /// Until it meets one.
-const STOPS_WITHIN: Duration = Duration::from_secs(20);
+const STOPS_WITHIN: Duration = Duration::from_secs(40);
 
 impl Nemesis for Fsync {
     fn begin(&mut self, world: &World, dice: &mut StdRng) -> Result<Value, String> {
         let id = any_node(world, dice);
-        world.cluster.kill(id);
-        world.cluster.start_node_injected(id, FSYNC_FAILS);
+        let pid = world.cluster.pid(id).ok_or_else(|| format!("node {id} does not run"))?;
+        self.tracer = Some(Tracer::attach(pid, FSYNC_FAILS));
         self.node = Some(id);
         Ok(json!({"node": id}))
     }
@@ -180,6 +214,7 @@ impl Nemesis for Fsync {
         if world.cluster.is_running(id) {
             world.cluster.kill(id);
         }
+        self.tracer = None;
         world.cluster.reap(id);
         world.cluster.start_node(id);
     }

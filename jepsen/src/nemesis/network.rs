@@ -32,9 +32,9 @@ impl Cut {
     }
 
     fn rules(&self, world: &World, dice: &mut StdRng) -> Result<Vec<(u64, Vec<Rule>)>, String> {
-        let ids = world.cluster.ids();
+        let ids = world.members();
         let others = |id: u64| ids.iter().copied().filter(|other| *other != id).collect::<Vec<_>>();
-        let apart = |id: u64, from: Vec<u64>| (id, vec![Rule::DropFrom(from.clone()), Rule::DropTo(from)]);
+        let apart = |id: u64, from: Vec<u64>| (id, Rule::apart_from(&from));
         Ok(match self.shape {
             Shape::Leader => {
                 let id = leader(world)?;

@@ -5,6 +5,8 @@ use crate::run::world::World;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use serde_json::{Value, json};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whom {
@@ -20,11 +22,11 @@ pub(super) fn leader(world: &World) -> Result<u64, String> {
 }
 
 pub(super) fn any_node(world: &World, dice: &mut StdRng) -> u64 {
-    world.cluster.ids().choose(dice).copied().unwrap_or(1)
+    world.members().choose(dice).copied().unwrap_or(1)
 }
 
 fn choose(whom: Whom, world: &World, dice: &mut StdRng) -> Result<Vec<u64>, String> {
-    let mut ids = world.cluster.ids();
+    let mut ids = world.members();
     match whom {
         Whom::Leader => ids = vec![leader(world)?],
         Whom::One => ids = vec![any_node(world, dice)],
@@ -142,4 +144,53 @@ impl Nemesis for Transfer {
     }
 
     fn end(&mut self, _world: &World) {}
+}
+
+/// A node that lost its disk, and is killed again in the middle of receiving the state.
+#[derive(Default)]
+pub struct Install {
+    node: Option<u64>,
+    part_bytes: u64,
+}
+
+/// Until the leader feeds it.
+const FED_WITHIN: Duration = Duration::from_secs(30);
+
+impl Nemesis for Install {
+    fn begin(&mut self, world: &World, dice: &mut StdRng) -> Result<Value, String> {
+        let leader = leader(world)?;
+        let others: Vec<_> = world.members().into_iter().filter(|id| *id != leader).collect();
+        let id = others.choose(dice).copied().ok_or("there is no follower")?;
+        world.cluster.kill(id);
+        world.cluster.node(id).disk().wipe();
+        // The log reaches back to the older of two checkpoints: from now on it does not reach far enough for an empty node.
+        for _ in 0..2 {
+            let _ = holdfast_tests::admin::checkpoint(&world.cluster.node(leader).addr());
+        }
+        world.cluster.start_node(id);
+        self.node = Some(id);
+        let start = Instant::now();
+        while self.part_bytes == 0 && start.elapsed() < FED_WITHIN {
+            self.part_bytes = received_bytes(&world.cluster.node(id).data_dir());
+        }
+        world.cluster.kill(id);
+        Ok(json!({"node": id, "leader": leader}))
+    }
+
+    fn look(&mut self, _world: &World) -> Bite {
+        Bite { bit: self.part_bytes > 0, evidence: json!({"bytes_received": self.part_bytes}) }
+    }
+
+    fn end(&mut self, world: &World) {
+        if let Some(id) = self.node.take() {
+            world.cluster.start_node(id);
+        }
+    }
+}
+
+/// Of a transfer that is under way.
+fn received_bytes(data_dir: &Path) -> u64 {
+    let parts = holdfast_tests::files::files_below(data_dir);
+    let parts = parts.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "part"));
+    parts.filter_map(|path| path.metadata().ok()).map(|part| part.len()).sum()
 }

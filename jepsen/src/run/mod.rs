@@ -6,11 +6,13 @@
 pub mod recorder;
 pub mod world;
 
+use crate::checker::Verdict;
+use crate::checker::looked::SOUND;
 use crate::checker::suite;
-use crate::checker::{Outcome, Verdict};
 use crate::history::{History, Kind};
-use crate::nemesis::{self, Nemesis};
+use crate::nemesis::{self, Nemesis, Together};
 use crate::workload::{self, Scene, Workload};
+use holdfast_proto::faults::Bug;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -21,8 +23,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use world::World;
 
-/// How long a fault lasts, seconds.
-const FAULT_S: std::ops::Range<f64> = 2.0..4.0;
 /// Between a fault that was healed and the next.
 const CALM_S: std::ops::Range<f64> = 1.5..3.0;
 /// Before the first fault, so that there is something to lose; and after the last, so that service is seen again.
@@ -39,26 +39,36 @@ pub struct Plan {
     pub nodes: u64,
     pub clients: u64,
     pub mounts: u64,
+    /// All processes have this bug.
+    pub planted: Option<Bug>,
+    /// Faults of different families that come together.
+    pub at_once: usize,
 }
 
 impl Plan {
     /// What repeats this run.
     pub fn command(&self) -> String {
-        let nemeses = if self.nemeses.is_empty() { "none".to_owned() } else { self.nemeses.join(",") };
+        let nemeses = self.nemeses();
+        let planted = self.planted.map(|bug| format!(" --planted {}", bug.name())).unwrap_or_default();
         format!(
-            "jepsen run --workload {} --nemesis {nemeses} --time {} --seed {} --nodes {} --clients {} --mounts {}",
+            "jepsen run --workload {} --nemesis {nemeses} --time {} --seed {} --nodes {} --clients {} --mounts {} --at-once {}{planted}",
             self.workloads.join(","),
             self.time.as_secs(),
             self.seed,
             self.nodes,
             self.clients,
-            self.mounts
+            self.mounts,
+            self.at_once
         )
     }
 
+    fn nemeses(&self) -> String {
+        if self.nemeses.is_empty() { "none".to_owned() } else { self.nemeses.join(",") }
+    }
+
     fn meta(&self, workload: &str) -> Map<String, Value> {
-        let nemeses = if self.nemeses.is_empty() { "none".to_owned() } else { self.nemeses.join(",") };
-        let about = json!({"workload": workload, "nemesis": nemeses, "seed": self.seed, "command": self.command()});
+        let about =
+            json!({"workload": workload, "nemesis": self.nemeses(), "seed": self.seed, "command": self.command()});
         about.as_object().cloned().unwrap_or_default()
     }
 }
@@ -80,11 +90,13 @@ struct Part {
 /// A name in the plan is not known. What goes wrong later is a verdict.
 pub fn run(plan: &Plan, say: &dyn Fn(&str)) -> Result<Vec<Judged>, String> {
     let workloads: Vec<_> = plan.workloads.iter().map(|name| workload::by_name(name)).collect::<Result<_, _>>()?;
-    for name in &plan.nemeses {
-        nemesis::by_name(name)?;
+    let kinds: Vec<_> = plan.nemeses.iter().map(|name| nemesis::by_name(name)).collect::<Result<_, _>>()?;
+    if let Some(bug) = plan.planted {
+        holdfast_tests::process::plant(bug);
     }
     say("starts the cluster");
-    let world = Arc::new(World::start(plan.nodes, plan.clients, plan.mounts));
+    let families: Vec<_> = kinds.iter().map(|kind| kind.family).collect();
+    let world = Arc::new(World::start(plan.nodes, plan.clients, plan.mounts, &families));
     let (start, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
     let part = |workload: Arc<dyn Workload>| {
         let scene = Scene { world: world.clone(), recorder: Recorder::new(start), stop: stop.clone(), seed: plan.seed };
@@ -93,7 +105,7 @@ pub fn run(plan: &Plan, say: &dyn Fn(&str)) -> Result<Vec<Judged>, String> {
     let parts: Vec<_> = workloads.into_iter().map(part).collect();
     let threads: Vec<_> = parts.iter().flat_map(spawn).collect();
     std::thread::sleep(QUIET);
-    faults(plan, &world, &parts, start, say);
+    faults(plan, &kinds, &world, &parts, start, say);
     std::thread::sleep(QUIET);
     stop.store(true, Ordering::Relaxed);
     say("waits for the clients");
@@ -105,11 +117,10 @@ pub fn run(plan: &Plan, say: &dyn Fn(&str)) -> Result<Vec<Judged>, String> {
     say("compares the states");
     let settled = world.settle();
     parts.iter().for_each(|part| part.workload.finish(&part.scene));
-    let mut judged: Vec<_> = parts.iter().map(|part| judge(plan, part)).collect::<Result<_, _>>()?;
-    if let (Err(wrong), Some(first)) = (&settled, judged.first_mut()) {
-        first.verdicts.push(states(wrong));
-    }
-    Ok(judged)
+    say("checks the volume");
+    let sound = world.fsck();
+    let after = [("states", settled), ("fsck", sound)];
+    parts.iter().map(|part| judge(plan, part, &after)).collect()
 }
 
 fn spawn(part: &Part) -> Vec<std::thread::JoinHandle<()>> {
@@ -123,73 +134,82 @@ fn spawn(part: &Part) -> Vec<std::thread::JoinHandle<()>> {
 }
 
 /// All nemeses in turn, in an order of the seed's, until the time is over; each at least once.
-fn faults(plan: &Plan, world: &World, parts: &[Part], start: Instant, say: &dyn Fn(&str)) {
+fn faults(
+    plan: &Plan,
+    kinds: &[&'static nemesis::Kind],
+    world: &World,
+    parts: &[Part],
+    start: Instant,
+    say: &dyn Fn(&str),
+) {
     let mut dice = StdRng::seed_from_u64(plan.seed);
     let mut id = 0;
-    while !plan.nemeses.is_empty() {
-        let mut round = plan.nemeses.clone();
+    while !kinds.is_empty() {
+        let mut round = kinds.to_vec();
         round.shuffle(&mut dice);
-        for name in round {
-            if id >= plan.nemeses.len() as u64 && start.elapsed() >= plan.time {
+        while let Some(kind) = round.pop() {
+            if id >= kinds.len() as u64 && start.elapsed() >= plan.time {
                 return;
             }
             id += 1;
-            let Ok(mut nemesis) = nemesis::by_name(&name) else { return };
-            say(&format!("{:4} s  {name}", start.elapsed().as_secs()));
-            fault((id, &name), nemesis.as_mut(), world, parts, &mut dice);
+            let mut together = Together::new(company(kind, kinds, plan.at_once, &mut dice));
+            say(&format!("{:4} s  {}", start.elapsed().as_secs(), together.name()));
+            fault(id, &mut together, world, parts, &mut dice);
             std::thread::sleep(Duration::from_secs_f64(dice.random_range(CALM_S)));
         }
     }
     std::thread::sleep(plan.time.saturating_sub(start.elapsed()));
 }
 
-fn fault((id, name): (u64, &str), nemesis: &mut dyn Nemesis, world: &World, parts: &[Part], dice: &mut StdRng) {
+/// A fault, and others that go with it and with each other, up to so many in all.
+fn company(
+    first: &'static nemesis::Kind,
+    kinds: &[&'static nemesis::Kind],
+    count: usize,
+    dice: &mut StdRng,
+) -> Vec<&'static nemesis::Kind> {
+    let mut company = vec![first];
+    let mut others = kinds.to_vec();
+    others.shuffle(dice);
+    for other in others {
+        if company.len() < count && company.iter().all(|one| one.family.goes_with(other.family)) {
+            company.push(other);
+        }
+    }
+    company
+}
+
+fn fault(id: u64, nemesis: &mut Together, world: &World, parts: &[Part], dice: &mut StdRng) {
+    let name = nemesis.name();
     let tell = |kind: Kind, f: &str, value: Value| {
         parts.iter().for_each(|part| part.scene.recorder.nemesis(kind, f, value.clone()));
     };
-    tell(Kind::Invoke, name, json!({"id": id}));
-    let begun = begin(nemesis, world, dice);
-    std::thread::sleep(Duration::from_secs_f64(dice.random_range(FAULT_S)));
-    match begun {
+    tell(Kind::Invoke, &name, json!({"id": id}));
+    match nemesis.begin(world, dice) {
         Ok(what) => {
+            std::thread::sleep(Duration::from_secs_f64(dice.random_range(nemesis.seconds())));
             let bite = nemesis.look(world);
-            tell(Kind::Ok, name, json!({"id": id, "what": what, "bit": bite.bit, "evidence": bite.evidence}));
+            tell(Kind::Ok, &name, json!({"id": id, "what": what, "bit": bite.bit, "evidence": bite.evidence}));
+            tell(Kind::Invoke, "heal", json!({"id": id}));
+            nemesis.end(world);
         }
-        Err(why) => tell(Kind::Ok, name, json!({"id": id, "bit": false, "evidence": why})),
+        Err(why) => {
+            tell(Kind::Ok, &name, json!({"id": id, "bit": false, "evidence": why}));
+            tell(Kind::Invoke, "heal", json!({"id": id}));
+        }
     }
-    tell(Kind::Invoke, "heal", json!({"id": id}));
-    nemesis.end(world);
-    // The next fault meets a cluster that is whole: combinations are for nemeses that say so.
+    // The next fault meets a cluster that is whole.
     world.cluster.wait_ready();
     tell(Kind::Ok, "heal", json!({"id": id}));
 }
 
-/// There may be no leader for a moment.
-fn begin(nemesis: &mut dyn Nemesis, world: &World, dice: &mut StdRng) -> Result<Value, String> {
-    let start = Instant::now();
-    loop {
-        match nemesis.begin(world, dice) {
-            Err(_) if start.elapsed() < QUIET => std::thread::sleep(Duration::from_millis(50)),
-            begun => return begun,
-        }
+fn judge(plan: &Plan, part: &Part, after: &[(&str, Result<(), String>)]) -> Result<Judged, String> {
+    let mut meta = plan.meta(part.workload.name());
+    for (key, looked) in after {
+        let says = looked.as_ref().err().map_or(SOUND, String::as_str);
+        meta.insert((*key).to_owned(), says.into());
     }
-}
-
-fn judge(plan: &Plan, part: &Part) -> Result<Judged, String> {
-    let history = part.scene.recorder.history(plan.meta(part.workload.name()));
-    let checkers = suite::checkers(part.workload.name(), &history)?;
-    let verdicts = checkers.iter().map(|checker| checker.check(&history)).collect();
+    let history = part.scene.recorder.history(meta);
+    let verdicts = suite::judge(part.workload.name(), &history)?;
     Ok(Judged { history, verdicts })
-}
-
-fn states(wrong: &str) -> Verdict {
-    let anomaly = crate::checker::Anomaly { kind: "states".into(), text: wrong.to_owned(), events: Vec::new() };
-    Verdict {
-        checker: "states".into(),
-        outcome: Outcome::Invalid(vec![anomaly]),
-        counts: Default::default(),
-        anomalies_count: 1,
-        notes: Vec::new(),
-        figures: Value::Null,
-    }
 }

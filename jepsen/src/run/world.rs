@@ -2,6 +2,9 @@
 //! that belongs to it, also when the run ends by a signal or a panic. Called by `run`, workloads and nemeses.
 
 use super::recorder::Done;
+use crate::nemesis::Family;
+use crate::nemesis::clock::Clocks;
+use crate::nemesis::store::Store;
 use holdfast::config::MetaConfig;
 use holdfast::error::ClientError;
 use holdfast::meta::url::MetaUrl;
@@ -10,18 +13,33 @@ use holdfast_proto::{Ask, FsErrno, Op, pb};
 use holdfast_tests::cluster::{Cluster, Shape};
 use holdfast_tests::mount::{Mount, detach};
 use holdfast_tests::net::Net;
+use holdfast_tests::process;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use parking_lot::{RwLock, RwLockReadGuard};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub const VOLUME: &str = "jepsen";
 /// Sparse; each node keeps 256 MiB of it in reserve.
 const DISK_MIB: u64 = 1024;
+/// Short, so that clients that are stopped or cut off lose their sessions.
+pub const SESSION_LEASE_S: u64 = 3;
 /// Of every volume.
 pub const ROOT: u64 = 1;
 const CONNECT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Formats the volume on a store that can be spoilt. Its META.
+fn format(cluster: &Cluster, store: &Store) -> String {
+    let meta = cluster.meta(VOLUME);
+    let mut command = process::command("holdfast");
+    command.args(["format", &meta, "--storage", "s3", "--bucket", &store.bucket_url()]).envs(Store::env());
+    process::run(command).ok("holdfast format");
+    meta
+}
 
 /// A mount that processes work on.
 pub struct Mounted {
@@ -51,27 +69,81 @@ pub struct World {
     pub cluster: Cluster,
     pub meta: String,
     pub client_count: u64,
+    store: Option<Store>,
+    clocks: Option<Clocks>,
 }
 
 impl World {
-    /// A cluster that serves, with a volume, and a mount in each of up to `mount_count` of the clients' namespaces.
-    pub fn start(node_count: u64, client_count: u64, mount_count: u64) -> World {
-        let disk_mib = Some(DISK_MIB);
+    /// A cluster that serves, with a volume, and a mount in each of up to `mount_count` of the clients' namespaces; with what faults of these
+    /// families need.
+    pub fn start(node_count: u64, client_count: u64, mount_count: u64, families: &[Family]) -> World {
+        let mut env = vec![("HOLDFAST_METAD_SESSION_LEASE_S".to_owned(), SESSION_LEASE_S.to_string())];
+        let spare = u64::from(families.contains(&Family::Members));
+        let clocks = families.contains(&Family::Clock).then(|| {
+            let dir = process::scratch_dir("clocks");
+            let ids: Vec<_> = (1..=node_count + spare).collect();
+            env.extend(Clocks::env(&dir));
+            Clocks::new(&dir, &ids)
+        });
         let shape = Shape {
-            node_count,
+            node_count: node_count + spare,
+            founders: Some(node_count),
             partitions: true,
             clients: client_count,
-            disk_mib,
+            disk_mib: Some(DISK_MIB),
+            torn: families.contains(&Family::Torn),
             unverified: true,
+            env,
             ..Shape::default()
         };
         let cluster = Cluster::start_as(shape);
-        let meta = cluster.format(VOLUME);
-        let mut world = World { mounts: Vec::new(), cluster, meta, client_count };
+        let store = families.contains(&Family::Store).then(|| Store::start(&cluster.net().outside()));
+        let meta = match &store {
+            Some(store) => format(&cluster, store),
+            None => cluster.format(VOLUME),
+        };
+        let mut world = World { mounts: Vec::new(), cluster, meta, client_count, store, clocks };
         for number in 0..mount_count.min(client_count) {
             world.mounts.push(Mounted { mount: world.mount(number), gate: RwLock::new(()) });
         }
+        // What power takes away is what clients did, and not the volume: they would have nothing to tell.
+        world.cluster.nodes.iter().for_each(|node| node.disk().sync());
         world
+    }
+
+    /// Where the plan has faults of the store.
+    pub fn store(&self) -> &Store {
+        self.store.as_ref().expect("a world with a store that can be spoilt")
+    }
+
+    /// Where the plan has faults of clocks.
+    pub fn clocks(&self) -> &Clocks {
+        self.clocks.as_ref().expect("a world with clocks that can be spoilt")
+    }
+
+    /// Where the plan has changes of membership: the node that is no member.
+    pub fn spare(&self) -> u64 {
+        self.cluster.nodes.len() as u64
+    }
+
+    /// Nodes that run now.
+    pub fn members(&self) -> Vec<u64> {
+        self.cluster.ids().into_iter().filter(|&id| self.cluster.is_running(id)).collect()
+    }
+
+    /// META by the addresses of the nodes that run now.
+    pub fn meta_of_members(&self) -> String {
+        let addrs: Vec<_> = self.members().into_iter().map(|id| self.cluster.node(id).addr()).collect();
+        format!("holdfast://{}/{VOLUME}", addrs.join(","))
+    }
+
+    /// What `holdfast fsck --deep` says of the volume.
+    ///
+    /// # Errors
+    /// Its words, where it is not sound.
+    pub fn fsck(&self) -> Result<(), String> {
+        let ended = self.cluster.holdfast(&["fsck", &self.meta, "--deep"]);
+        if ended.code == Some(0) { Ok(()) } else { Err(format!("{}{}", ended.stdout, ended.stderr)) }
     }
 
     /// One more mount, in the namespace of a client.
@@ -141,14 +213,32 @@ pub fn ending(error: ClientError) -> Done {
     }
 }
 
+/// What a call on a mount says, as an errno's name.
+pub fn errno_name(error: &std::io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), |number| format!("{:?}", Errno::from_raw(number)))
+}
+
 /// What an error of a call on a mount says of what it did.
 pub fn ending_of_call(error: &std::io::Error) -> Done {
-    let Some(number) = error.raw_os_error() else { return Done::Info(error.to_string()) };
-    let name = format!("{:?}", nix::errno::Errno::from_raw(number));
+    let name = errno_name(error);
+    if error.raw_os_error().is_none() {
+        return Done::Info(name);
+    }
     match name.as_str() {
         "ENOSPC" | "EDQUOT" => Done::Fail(name),
         "EIO" | "EINTR" | "ETIMEDOUT" | "ENOTCONN" | "ECONNABORTED" | "ENODEV" => Done::Info(name),
         _ => Done::Refused(name),
+    }
+}
+
+/// The kernel looks both names up, one after the other, before it asks the filesystem: what it refuses then was perhaps never so at one time.
+/// And where both looked like one file, because somebody else moved it from here to there meanwhile, it says that all is done: so only
+/// a rename that replaces nothing is one step.
+pub fn rename_apart(from: &Path, to: &Path) -> Done {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        Ok(()) => Done::Ok(json!({})),
+        Err(Errno::EISDIR | Errno::ENOTDIR | Errno::EEXIST) => Done::Fail("the kernel compared two looks".into()),
+        Err(errno) => ending_of_call(&std::io::Error::from_raw_os_error(errno as i32)),
     }
 }
 

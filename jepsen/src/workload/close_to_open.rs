@@ -1,11 +1,11 @@
 //! Close-to-open: each process writes files of its own as whole versions, and reads those of all. Called through `Workload`.
 
-use super::{Scene, Workload};
+use super::{Scene, Workload, about, was_there};
 use crate::run::recorder::Done;
 use crate::run::world::{World, ending_of_call};
 use rand::Rng;
 use serde_json::{Value, json};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::os::fd::IntoRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -37,12 +37,12 @@ impl Workload for CloseToOpen {
         let (mut dice, mut voice) = (scene.dice(thread), scene.recorder.voice());
         let mut number = 0;
         while scene.goes_on() {
-            scene.pause(PAUSE.mul_f64(dice.random_range(0.0..2.0)));
+            scene.pause(about(PAUSE, &mut dice));
             let _there = mount.there();
-            if !dir.is_dir() {
-                // Somebody else may be first, or nobody answers.
-                let _ = fs::create_dir(&dir);
-            } else if dice.random_ratio(1, 3) {
+            if !was_there(&dir) {
+                continue;
+            }
+            if dice.random_ratio(1, 3) {
                 number += 1;
                 let (file, version) = (format!("f{thread}"), (thread + 1) * 1_000_000 + number);
                 voice.act("write", json!({"file": file, "version": version, "mount": number_of_mount}), || {

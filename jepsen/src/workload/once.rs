@@ -1,7 +1,7 @@
 //! Once: every name is made, renamed and removed by its owner alone, so that a refusal says that it was done twice; and a directory counts what
 //! is made in it by its links. Called through `Workload`.
 
-use super::{Scene, Workload};
+use super::{Scene, Workload, about, places_count};
 use crate::run::recorder::{Done, Voice};
 use crate::run::world::{Mounted, World, dir, ending_of_call, mutate, query};
 use holdfast::meta::MetaClient;
@@ -34,16 +34,15 @@ impl Workload for Once {
     }
 
     fn thread_count(&self, world: &World) -> u64 {
-        world.client_count + world.mounts.len() as u64
+        places_count(world)
     }
 
     fn work(&self, scene: &Scene, thread: u64) {
-        let clients = scene.world.client_count;
-        if thread < clients {
-            scene.world.with_client(thread, |client| async move { direct(scene, thread, &client).await });
-        } else {
-            mounted(scene, thread, &scene.world.mounts[(thread - clients) as usize]);
-        }
+        scene.at_place(
+            thread,
+            async |client| direct(scene, thread, client).await,
+            |mount| mounted(scene, thread, mount),
+        );
     }
 
     fn finish(&self, scene: &Scene) {
@@ -82,7 +81,7 @@ async fn direct(scene: &Scene, thread: u64, client: &MetaClient) {
             let (done, log_index) = query(client, pb::GetattrQuery { ino: counter }, links).await;
             voice.end(done, log_index);
         }
-        tokio::time::sleep(PAUSE.mul_f64(dice.random_range(0.0..2.0))).await;
+        tokio::time::sleep(about(PAUSE, &mut dice)).await;
     }
 }
 
@@ -121,7 +120,7 @@ fn mounted(scene: &Scene, thread: u64, mount: &Mounted) {
     let (home, counter) = (mount.dir.join(DIR), mount.dir.join(COUNTER));
     let mut number = 0;
     while scene.goes_on() {
-        scene.pause(PAUSE.mul_f64(dice.random_range(0.0..2.0)));
+        scene.pause(about(PAUSE, &mut dice));
         let _there = mount.there();
         if !home.is_dir() || !counter.is_dir() {
             continue;

@@ -1,6 +1,6 @@
 //! Set: every process makes names that nobody else makes, on its mount, and lists the directory now and then. Called through `Workload`.
 
-use super::{Scene, Workload};
+use super::{Scene, Workload, about, was_there};
 use crate::run::recorder::{Done, Voice};
 use crate::run::world::{World, ending_of_call};
 use rand::Rng;
@@ -32,19 +32,18 @@ impl Workload for Set {
         let (mut dice, mut voice) = (scene.dice(thread), scene.recorder.voice());
         let mut number = 0;
         while scene.goes_on() {
-            let there = mount.there();
-            if !dir.is_dir() {
-                // Somebody else may be first, or nobody answers.
-                let _ = fs::create_dir(&dir);
-            } else if dice.random_ratio(1, LISTS) {
+            scene.pause(about(PAUSE, &mut dice));
+            let _there = mount.there();
+            if !was_there(&dir) {
+                continue;
+            }
+            if dice.random_ratio(1, LISTS) {
                 list(&mut voice, &dir);
             } else {
                 number += 1;
                 let element = format!("e{thread}-{number}");
                 voice.act("add", json!({"set": DIR, "element": element}), || make(&dir.join(&element)));
             }
-            drop(there);
-            scene.pause(PAUSE.mul_f64(dice.random_range(0.0..2.0)));
         }
     }
 

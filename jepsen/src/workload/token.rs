@@ -1,17 +1,15 @@
 //! Token: files that are renamed from one directory to another by everybody, and looked for in all of them: each is in one place.
 //! Called through `Workload`.
 
-use super::{Scene, Workload};
+use super::{Scene, Workload, about, places_count};
 use crate::run::recorder::Done;
-use crate::run::world::{Mounted, World, dir, dir_in, ending_of_call, mutate};
+use crate::run::world::{Mounted, World, dir, dir_in, ending_of_call, mutate, rename_apart};
 use holdfast::meta::{MetaApi, MetaClient};
 use holdfast_proto::pb;
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -65,16 +63,15 @@ impl Workload for Token {
     }
 
     fn thread_count(&self, world: &World) -> u64 {
-        world.client_count + world.mounts.len() as u64
+        places_count(world)
     }
 
     fn work(&self, scene: &Scene, thread: u64) {
-        let clients = scene.world.client_count;
-        if thread < clients {
-            scene.world.with_client(thread, |client| async move { direct(scene, thread, &client).await });
-        } else {
-            mounted(scene, thread, &scene.world.mounts[(thread - clients) as usize]);
-        }
+        scene.at_place(
+            thread,
+            async |client| direct(scene, thread, client).await,
+            |mount| mounted(scene, thread, mount),
+        );
     }
 
     fn finish(&self, scene: &Scene) {
@@ -111,10 +108,13 @@ async fn direct(scene: &Scene, thread: u64, client: &MetaClient) {
             voice.end(done, log_index);
         }
     }
+    let mut files = BTreeSet::new();
     while scene.goes_on() {
         if dice.random_ratio(1, LOOKS) {
             voice.invoke("snapshot", json!({}));
-            voice.end(walk(client, &dirs).await, None);
+            voice.end(walk(client, &dirs, &mut files).await, None);
+            voice.invoke("balance", json!({"what": "names of each token"}));
+            voice.end(links(client, &files).await, None);
         } else {
             let moved = any_move(&mut dice);
             voice.invoke("move", moved.input());
@@ -124,16 +124,18 @@ async fn direct(scene: &Scene, thread: u64, client: &MetaClient) {
             let (done, log_index) = mutate(client, op, |_| json!({})).await;
             voice.end(done, log_index);
         }
-        tokio::time::sleep(PAUSE.mul_f64(dice.random_range(0.0..2.0))).await;
+        tokio::time::sleep(about(PAUSE, &mut dice)).await;
     }
 }
 
-async fn walk(client: &MetaClient, dirs: &[u64]) -> Done {
+/// Where the tokens are. Their files are added to `files`.
+async fn walk(client: &MetaClient, dirs: &[u64], files: &mut BTreeSet<u64>) -> Done {
     let mut places = Vec::new();
     for (number, &ino) in dirs.iter().enumerate() {
         let ask = pb::ReaddirQuery { ino, after: 0, bytes_max: 1 << 16, with_attrs: false };
         match client.query(&pb::Creds::default(), ask).await {
             Ok(answer) => {
+                files.extend(answer.reply.entries.iter().map(|entry| entry.ino));
                 let names = answer.reply.entries.iter();
                 let names = names.map(|entry| String::from_utf8_lossy(&entry.name).into_owned()).collect();
                 places.push((place(number as u64), names));
@@ -144,11 +146,23 @@ async fn walk(client: &MetaClient, dirs: &[u64]) -> Done {
     Done::Ok(found(&places))
 }
 
+/// Whether each has one name, wherever it is, and also while it is moved: what a walk cannot see.
+async fn links(client: &MetaClient, files: &BTreeSet<u64>) -> Done {
+    let mut stated = Vec::new();
+    for &ino in files {
+        match client.query(&pb::Creds::default(), pb::GetattrQuery { ino }).await {
+            Ok(answer) => stated.push(answer.reply.attr.unwrap_or_default().nlink),
+            Err(error) => return crate::run::world::ending(error),
+        }
+    }
+    Done::Ok(json!({"counted": vec![1; stated.len()], "stated": stated}))
+}
+
 fn mounted(scene: &Scene, thread: u64, mount: &Mounted) {
     let home = &mount.dir.join(DIR);
     let (mut dice, mut voice) = (scene.dice(thread), scene.recorder.voice());
     while scene.goes_on() {
-        scene.pause(PAUSE.mul_f64(dice.random_range(0.0..2.0)));
+        scene.pause(about(PAUSE, &mut dice));
         let _there = mount.there();
         if !home.join(place(DIRS - 1)).is_dir() {
             continue;
@@ -158,17 +172,8 @@ fn mounted(scene: &Scene, thread: u64, mount: &Mounted) {
         } else {
             let moved = any_move(&mut dice);
             let path = |number: u64| home.join(place(number)).join(&moved.token);
-            voice.act("move", moved.input(), || rename(&path(moved.from), &path(moved.to)));
+            voice.act("move", moved.input(), || rename_apart(&path(moved.from), &path(moved.to)));
         }
-    }
-}
-
-/// One that replaces nothing: see `tree`.
-fn rename(from: &Path, to: &Path) -> Done {
-    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        Ok(()) => Done::Ok(json!({})),
-        Err(Errno::EEXIST) => Done::Fail("the kernel compared two looks".into()),
-        Err(errno) => ending_of_call(&std::io::Error::from_raw_os_error(errno as i32)),
     }
 }
 

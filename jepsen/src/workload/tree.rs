@@ -1,13 +1,12 @@
 //! Tree: small trees, a few hundred operations each, changed at once by clients that speak to the cluster directly and by processes on
 //! mounts. Called through `Workload`.
 
-use super::{Scene, Workload};
+use super::{Scene, Workload, about, places_count};
 use crate::run::recorder::{Done, Voice};
-use crate::run::world::{self, Mounted, World, ending_of_call, mutate};
+use crate::run::world::{self, Mounted, World, ending_of_call, mutate, rename_apart};
 use holdfast::meta::MetaClient;
 use holdfast_proto::pb::{self, FileKind};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -22,14 +21,19 @@ use std::time::Duration;
 
 /// Operations on one tree: few enough for a search through all orders.
 const OPERATIONS: u64 = 220;
+/// The same where replies say at which index of the log they were.
+const OPERATIONS_INDEXED: u64 = 20_000;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 /// Directories of a tree that clients go on from by their numbers.
 const KNOWN_DIRS_MAX: usize = 4;
 /// Between two operations of a thread: with many at once there are too many orders.
 const PAUSE: Duration = Duration::from_millis(12);
 
-#[derive(Default)]
 pub struct Tree {
+    name: &'static str,
+    operations: u64,
+    /// Calls on a mount do not say at which index they were.
+    on_mounts: bool,
     count: AtomicU64,
     /// Numbers of the directories that were seen in a tree; the first is its root.
     dirs: Mutex<BTreeMap<u64, Vec<u64>>>,
@@ -63,10 +67,6 @@ fn any_name(dice: &mut StdRng) -> &'static str {
     NAMES.choose(dice).copied().unwrap_or("a")
 }
 
-fn root_of(tree: u64) -> String {
-    format!("tree-{tree}")
-}
-
 fn seen(attr: Option<pb::Attr>) -> Value {
     let attr = attr.unwrap_or_default();
     let kind = match attr.kind() {
@@ -79,27 +79,42 @@ fn seen(attr: Option<pb::Attr>) -> Value {
 
 impl Workload for Tree {
     fn name(&self) -> &'static str {
-        "tree"
+        self.name
     }
 
-    /// One without a mount for each client, and one on each mount.
     fn thread_count(&self, world: &World) -> u64 {
-        world.client_count + world.mounts.len() as u64
+        if self.on_mounts { places_count(world) } else { world.client_count }
     }
 
     fn work(&self, scene: &Scene, thread: u64) {
-        let clients = scene.world.client_count;
-        if thread < clients {
-            scene.world.with_client(thread, |client| async move { self.direct(scene, thread, &client).await });
-        } else {
-            self.mounted(scene, thread, &scene.world.mounts[(thread - clients) as usize]);
-        }
+        scene.at_place(
+            thread,
+            async |client| self.direct(scene, thread, client).await,
+            |mount| self.mounted(scene, thread, mount),
+        );
     }
 }
 
 impl Tree {
+    pub fn small() -> Tree {
+        Tree::of("tree", OPERATIONS, true)
+    }
+
+    /// Few long ones, by clients that are told the index of each reply.
+    pub fn long() -> Tree {
+        Tree::of("log", OPERATIONS_INDEXED, false)
+    }
+
+    fn of(name: &'static str, operations: u64, on_mounts: bool) -> Tree {
+        Tree { name, operations, on_mounts, count: AtomicU64::new(0), dirs: Mutex::default() }
+    }
+
     fn next_tree(&self) -> u64 {
-        self.count.fetch_add(1, Ordering::Relaxed) / OPERATIONS
+        self.count.fetch_add(1, Ordering::Relaxed) / self.operations
+    }
+
+    fn root_of(&self, tree: u64) -> String {
+        format!("{}-{tree}", self.name)
     }
 
     fn dirs_of(&self, tree: u64) -> Vec<u64> {
@@ -109,7 +124,11 @@ impl Tree {
     fn know(&self, tree: u64, ino: u64) {
         let mut dirs = self.dirs.lock().expect("no thread panics with it");
         let known = dirs.entry(tree).or_default();
-        if known.len() < KNOWN_DIRS_MAX && !known.contains(&ino) {
+        if !known.contains(&ino) {
+            // Most that were removed since make room for others; the root stays.
+            if known.len() == KNOWN_DIRS_MAX {
+                known.remove(1);
+            }
             known.push(ino);
         }
     }
@@ -142,7 +161,7 @@ impl Tree {
                 self.know(tree, ino);
             }
             voice.end(done, log_index);
-            tokio::time::sleep(PAUSE.mul_f64(dice.random_range(0.0..2.0))).await;
+            tokio::time::sleep(about(PAUSE, &mut dice)).await;
         }
     }
 
@@ -151,7 +170,7 @@ impl Tree {
         if let Some(&root) = self.dirs_of(tree).first() {
             return Some(root);
         }
-        let ino = world::dir(client, &root_of(tree)).await?;
+        let ino = world::dir(client, &self.root_of(tree)).await?;
         self.know(tree, ino);
         self.dirs_of(tree).first().copied()
     }
@@ -166,11 +185,11 @@ impl Tree {
                 continue;
             };
             let there = mount.there();
-            let root = mount.dir.join(root_of(tree));
+            let root = mount.dir.join(self.root_of(tree));
             let (act, name, to) = (any_act(&mut dice), any_name(&mut dice), any_name(&mut dice));
             call(&mut voice, act, tree, &root, (name, to));
             drop(there);
-            scene.pause(PAUSE.mul_f64(dice.random_range(0.0..2.0)));
+            scene.pause(about(PAUSE, &mut dice));
         }
     }
 }
@@ -235,7 +254,7 @@ fn call(voice: &mut Voice, act: Act, tree: u64, root: &Path, (name, to): (&str, 
         Act::Rmdir => voice.act("rmdir", input, || ended(fs::remove_dir(&path).map(|()| json!({})))),
         Act::Rename => {
             let input = json!({"tree": tree, "path": name, "to": to, "noreplace": true});
-            voice.act("rename", input, || rename(&path, &root.join(to)));
+            voice.act("rename", input, || rename_apart(&path, &root.join(to)));
         }
         // A listing of a mount is several calls: only names are asked for one by one.
         Act::Stat | Act::Readdir => voice.act("stat", input, || ended(stat(&path))),
@@ -246,17 +265,6 @@ fn call(voice: &mut Voice, act: Act, tree: u64, root: &Path, (name, to): (&str, 
 fn unlink(path: &PathBuf) -> std::io::Result<Value> {
     nix::unistd::unlink(path).map_err(|errno: Errno| std::io::Error::from_raw_os_error(errno as i32))?;
     Ok(json!({}))
-}
-
-/// The kernel looks both names up, one after the other, before it asks the filesystem: what it refuses then was perhaps never so at one time.
-/// And where both looked like one file, because somebody else moved it from here to there meanwhile, it says that all is done: so only
-/// a rename that replaces nothing is one step.
-fn rename(from: &Path, to: &Path) -> Done {
-    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        Ok(()) => Done::Ok(json!({})),
-        Err(Errno::EISDIR | Errno::ENOTDIR | Errno::EEXIST) => Done::Fail("the kernel compared two looks".into()),
-        Err(errno) => ending_of_call(&std::io::Error::from_raw_os_error(errno as i32)),
-    }
 }
 
 /// The kernel looks the name up, and asks for its attributes afterwards: only what never changes is of one time.

@@ -4,6 +4,7 @@
 use super::Verdict;
 use crate::store::records::Slot;
 use crate::store::{StoreError, keys, read, txn::Txn};
+use holdfast_proto::faults::{self, Bug};
 use holdfast_proto::pb;
 
 /// What a (session, slot, seq) is to the slot.
@@ -19,6 +20,7 @@ pub fn look(txn: &Txn<'_>, mutation: &pb::Mutation) -> Result<Seen, StoreError> 
     let stored = read::slot(txn, mutation.session, mutation.slot)?;
     let last_seq = stored.as_ref().map_or(0, |slot| slot.seq);
     Ok(match stored {
+        Some(slot) if slot.seq == mutation.seq && faults::planted(Bug::NoDedup) => Seen::New,
         Some(slot) if slot.seq == mutation.seq => Seen::Again(match slot.result {
             Ok(reply) => Verdict::Reply(reply),
             Err(errno) => Verdict::Refused(errno),

@@ -62,12 +62,18 @@ pub fn new_child(cx: &Context<'_>, usage: &mut Usage, parent: &Inode, kind: File
     let ino = usage.next_ino;
     usage.next_ino += 1;
     usage.used_inodes += 1;
+    let parent = if kind == FileKind::Directory { parent.ino } else { 0 };
+    blank(cx, ino, (kind, mode), (cx.creds.uid, gid), parent)
+}
+
+/// An inode as it begins: empty, made now, with one name to come (a directory: and its own "."). `parent` is a directory's.
+pub fn blank(cx: &Context<'_>, ino: u64, (kind, mode): (FileKind, u32), (uid, gid): (u32, u32), parent: u64) -> Inode {
     Inode {
         ino,
         kind,
         mode,
         nlink: if kind == FileKind::Directory { 2 } else { 1 },
-        uid: cx.creds.uid,
+        uid,
         gid,
         rdev: 0,
         size: 0,
@@ -77,7 +83,7 @@ pub fn new_child(cx: &Context<'_>, usage: &mut Usage, parent: &Inode, kind: File
         btime: cx.now,
         generation: cx.log_index,
         data_version: cx.log_index,
-        parent: if kind == FileKind::Directory { parent.ino } else { 0 },
+        parent,
         entries: 0,
         orphaned_at: 0,
         xattrs: 0,

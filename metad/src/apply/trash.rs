@@ -106,26 +106,7 @@ pub fn make(txn: &mut Txn<'_>, cx: &mut Context<'_>) -> Ruling<()> {
 }
 
 fn new_dir(cx: &Context<'_>, ino: u64, parent: u64) -> Inode {
-    Inode {
-        ino,
-        kind: FileKind::Directory,
-        mode: MODE,
-        nlink: 2,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        size: 0,
-        atime: cx.now,
-        mtime: cx.now,
-        ctime: cx.now,
-        btime: cx.now,
-        generation: cx.log_index,
-        data_version: cx.log_index,
-        parent,
-        entries: 0,
-        orphaned_at: 0,
-        xattrs: 0,
-    }
+    inode::blank(cx, ino, (FileKind::Directory, MODE), (0, 0), parent)
 }
 
 /// What becomes of an inode that has just lost this name in this directory: with its last one it goes to the trash, or becomes an orphan

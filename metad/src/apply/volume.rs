@@ -1,7 +1,7 @@
 //! Volumes: what a format makes. Called by format_volume and config_volume.
 
 use super::context::{Context, Ruling};
-use crate::store::inode_record::Inode;
+use super::inode;
 use crate::store::records::{Settings, Usage, VolumeRef};
 use crate::store::{keys, txn::Txn};
 use holdfast_proto::pb::{self, FileKind};
@@ -22,26 +22,8 @@ pub fn check_settings(settings: &pb::VolumeSettings) -> Ruling<()> {
 /// Writes a new volume with its root directory, which belongs to whoever formats.
 pub fn write_new(txn: &mut Txn<'_>, cx: &Context<'_>, settings: &pb::VolumeSettings) {
     let volume = settings.id;
-    let root = Inode {
-        ino: ROOT_INO,
-        kind: FileKind::Directory,
-        mode: 0o755,
-        nlink: 2,
-        uid: cx.creds.uid,
-        gid: cx.creds.gid,
-        rdev: 0,
-        size: 0,
-        atime: cx.now,
-        mtime: cx.now,
-        ctime: cx.now,
-        btime: cx.now,
-        generation: cx.log_index,
-        data_version: cx.log_index,
-        parent: ROOT_INO,
-        entries: 0,
-        orphaned_at: 0,
-        xattrs: 0,
-    };
+    let owner = (cx.creds.uid, cx.creds.gid);
+    let root = inode::blank(cx, ROOT_INO, (FileKind::Directory, 0o755), owner, ROOT_INO);
     let usage = Usage {
         next_ino: ROOT_INO + 1,
         capacity_bytes: settings.capacity_bytes,

@@ -73,7 +73,7 @@ fn founding(answers: &[(u64, Option<WhoReply>)]) -> Founding {
 
 impl Join {
     pub fn new(node: Arc<RaftNode>, standing: Arc<Standing>, config: &Config, dial: Dial, fatal: Fatal) -> Join {
-        let caller = Caller { node: config.id, cluster: standing.cluster.clone(), store: standing.store, target: None };
+        let caller = standing.caller();
         let (addr, peers, init) = (config.advertise.clone(), config.peers.clone(), config.init);
         let (channels, complaints) = (Mutex::default(), Seldom::default());
         Join { node, standing, caller, addr, peers, dial, init, fatal, channels, complaints }
@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     fn who(cluster: &str, promised: bool) -> Option<WhoReply> {
-        Some(WhoReply { cluster: cluster.to_owned(), promised })
+        Some(WhoReply { cluster: cluster.to_owned(), promised, learns: false })
     }
 
     #[test]

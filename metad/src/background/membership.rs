@@ -1,13 +1,14 @@
 //! The keeper of the members: on the leader, brings Raft's membership to what the state says of the nodes, one step at a time. It keeps
 //! nothing in mind: all it goes by is in the state and in Raft, so any new leader goes on where the last one stopped. Started by server.
 
+use crate::raft::dial::Dial;
 use crate::raft::members::MemberView;
 use crate::raft::node::RaftNode;
 use crate::rpc::propose::Proposer;
 use crate::rpc::standing::Standing;
 use crate::store::node_record::{NodeRecord, StoreId};
 use crate::store::{KvCommit, StoreError, read};
-use holdfast_proto::pb::{self, mutation};
+use holdfast_proto::pb::{self, WhoRequest, mutation};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const BUSY_INTERVAL: Duration = Duration::from_millis(20);
 /// A node that was admitted asks again within this time, and then lets the leader in: a call before would fail, and be made again late.
 const ADMITTED_PAUSE: Duration = Duration::from_millis(25);
+/// A peer that has not answered in this time is not there.
+const ASK_DEADLINE: Duration = Duration::from_millis(500);
 const HANDOVER_DEADLINE: Duration = Duration::from_secs(2);
 /// A learner that lacks no more than so many entries becomes a voter: it is there before anybody waits for it.
 const LAG_MAX: u64 = 500;
@@ -121,6 +124,7 @@ pub struct Keeper {
     pub node: Arc<RaftNode>,
     pub standing: Arc<Standing>,
     pub proposer: Arc<Proposer>,
+    pub dial: Dial,
     /// Whom the cluster is founded with, where this node founds it.
     pub peers: BTreeMap<u64, String>,
     pub init: bool,
@@ -219,11 +223,26 @@ impl Keeper {
                 tracing::info!(node = id, addr, "learns");
             }
             Step::Promote(id) => {
+                self.check_learnt(&look.nodes[id].addr).await?;
                 self.node.promote(*id).await.map_err(failed)?;
                 tracing::info!(node = id, "votes");
             }
         }
         Ok(())
+    }
+
+    /// A node that does not know yet that it was let in does not vote, and without a leader never comes to know: one that is counted on
+    /// must know it, on its disk.
+    async fn check_learnt(&self, addr: &str) -> Result<(), String> {
+        let mut client = self.dial.connect(addr).map_err(|error| error.to_string())?;
+        let asked =
+            tokio::time::timeout(ASK_DEADLINE, client.who(self.standing.caller().request(WhoRequest::default()))).await;
+        match asked {
+            Ok(Ok(reply)) if reply.get_ref().learns => Err("it does not know yet that it was let in".to_owned()),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) => Err(status.message().to_owned()),
+            Err(_) => Err("it does not answer".to_owned()),
+        }
     }
 
     /// Those of the configuration, where this node has just founded the cluster of itself alone; else those that Raft has had since

@@ -15,7 +15,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::Mutex;
 
 /// openraft takes a checkpoint that is there already.
 const ADOPT_DEADLINE: Duration = Duration::from_secs(60);
@@ -94,15 +94,9 @@ impl RaftNode {
 
     /// On a thread of its own, of low priority.
     async fn write_checkpoint(&self) -> Result<u64, MetadError> {
-        let (done, made) = oneshot::channel();
         let store = self.store.clone();
-        let body = move || {
-            crate::priority::lower();
-            // Whoever asked may have gone.
-            drop(done.send(store.checkpoint(checkpoint_head)));
-        };
-        let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(body);
-        thread.map_err(|source| MetadError::Start { what: "checkpoint thread", source })?;
+        let made = crate::blocking::spawn_unhurried("checkpoint", move || store.checkpoint(checkpoint_head));
+        let made = made.map_err(|source| MetadError::Start { what: "checkpoint thread", source })?;
         let made = made.await.map_err(|_| MetadError::Raft("the checkpoint's thread ended".to_owned()))?;
         made.map_err(|source| {
             if !is_full(&source) {

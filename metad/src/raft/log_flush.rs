@@ -4,11 +4,15 @@
 use super::log_mark::Reach;
 use super::log_store::{Inner, State};
 use super::types::TypeConfig;
+use holdfast_proto::crash_points::{Point, crash_point};
 use openraft::storage::IOFlushed;
 use raft_log::api::raft_log_writer::RaftLogWriter;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// As long as an election takes to begin: with such a disk leaders do not last.
+const SLOW: Duration = Duration::from_millis(100);
 
 /// Follows each flush of the log, and says when it counts: for tests, which have disks of their own.
 pub trait FlushWatch: Send + Sync {
@@ -84,9 +88,17 @@ impl FlushCallback {
     }
 
     fn finish(mut self, result: io::Result<()>) {
-        metrics::histogram!(crate::metrics::WAL_FLUSH_SECONDS).record(self.started.elapsed().as_secs_f64());
+        let took = self.started.elapsed();
+        metrics::histogram!(crate::metrics::WAL_FLUSH_SECONDS).record(took.as_secs_f64());
         let waiters = std::mem::take(&mut self.waiters);
         let Some(inner) = &self.inner else { return };
+        if took > SLOW && inner.slow.is_due(Instant::now()) {
+            tracing::warn!(
+                took_ms = took.as_millis() as u64,
+                "the disk took long to sync the raft log; changes wait for it"
+            );
+        }
+        crash_point(Point::LogFlushed);
         {
             let mut state = inner.state.lock();
             match &result {
@@ -97,6 +109,7 @@ impl FlushCallback {
         for waiter in waiters {
             waiter.complete(copy_result(&result));
         }
+        crash_point(Point::LogAcknowledged);
         let mut state = inner.state.lock();
         let waiting = std::mem::take(&mut state.waiting);
         state.flushing = false;

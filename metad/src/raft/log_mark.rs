@@ -11,6 +11,7 @@
 
 use super::wal_types::WalLogId;
 use crc_fast::CrcAlgorithm;
+use holdfast_proto::crash_points::{Point, crash_point};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -106,8 +107,11 @@ impl LogMark {
         if self.written == Some(reach) {
             return Ok(());
         }
+        crash_point(Point::MarkWrite);
         self.file.write_all_at(&reach.encode(), 0)?;
+        crash_point(Point::MarkWritten);
         self.file.sync_data()?;
+        crash_point(Point::MarkSynced);
         self.written = Some(reach);
         Ok(())
     }

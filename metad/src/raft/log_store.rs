@@ -10,7 +10,11 @@ use super::tail_ring::TailRing;
 use super::torn_tail;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use super::wal_types::{WalLogId, WalTypes, WalVote, entry_from_wal, entry_to_wal};
+use crate::blocking;
 use crate::error::Fatal;
+use crate::seldom::Seldom;
+use holdfast_proto::crash_points::{Point, crash_point};
+use holdfast_proto::faults::{self, Bug};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use parking_lot::{Mutex, MutexGuard};
@@ -24,6 +28,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// How often what is durable of the log is noted beside it.
+const MARK_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes and records after which the WAL starts a new file. Small, because closing one evicts its part of the WAL's cache at once.
 pub const CHUNK_BYTES_MAX: u64 = 64 << 20;
 const CHUNK_RECORDS_MAX: usize = 64 * 1024;
@@ -109,6 +115,8 @@ pub(super) struct Inner {
     pub(super) state: Mutex<State>,
     pub(super) sync: bool,
     pub(super) watch: Option<Arc<dyn FlushWatch>>,
+    /// For complaints about a slow disk.
+    pub(super) slow: Seldom,
     /// Bytes of log there were at start, and all that were appended since.
     grown_bytes: AtomicU64,
 }
@@ -236,7 +244,9 @@ impl LogStore {
             cuts_count: 0,
         };
         let (mark, state) = (Mutex::new(mark), Mutex::new(state));
-        Ok(LogStore(Arc::new(Inner { mark, state, sync: options.sync, watch: options.watch, grown_bytes })))
+        let sync = options.sync && !faults::planted(Bug::NoFsync);
+        let (watch, slow) = (options.watch, Seldom::default());
+        Ok(LogStore(Arc::new(Inner { mark, state, sync, watch, slow, grown_bytes })))
     }
 
     /// Notes beside the log how far it is durable, if that has changed. Waits for the disk.
@@ -249,9 +259,19 @@ impl LogStore {
         mark.write_if_new(durable).inspect_err(|error| self.state().poison("write the mark of raft log", error))
     }
 
+    /// Does so again and again, until that fails.
+    pub async fn keep_mark(&self) {
+        let noted = async || {
+            tokio::time::sleep(MARK_INTERVAL).await;
+            let log = self.clone();
+            blocking::spawn(move || log.write_mark()).await
+        };
+        while matches!(noted().await, Ok(Ok(()))) {}
+    }
+
     /// Whether this node has ever voted, that is, whether others may rely on a lease that it granted.
     pub fn has_vote(&self) -> bool {
-        self.state().log.log_state().vote().is_some()
+        self.vote().is_some()
     }
 
     pub fn vote(&self) -> Option<Vote> {
@@ -302,6 +322,26 @@ impl LogStore {
         }
         receiver.await.map_err(|_| io::Error::other("the raft log's flush was abandoned"))?
     }
+
+    /// True: there was something to cut off after `last`.
+    fn cut(&self, last: Option<LogId>) -> io::Result<bool> {
+        let from = last.as_ref().map_or(0, |id| id.index + 1);
+        let mut mark = self.0.mark.lock();
+        let mut state = self.state();
+        if from >= state.next_index() {
+            return Ok(false);
+        }
+        // Before they go, the mark must not speak of them any more. Nothing may be flushed meanwhile: both locks are held.
+        crash_point(Point::LogCut);
+        let durable = Reach { last: state.durable.last.min(last.as_ref().map(WalLogId::from)), ..state.durable };
+        state.change("lower the mark of raft log", |_| mark.write_if_new(durable))?;
+        crash_point(Point::LogCutMarked);
+        state.durable = durable;
+        state.cuts_count += 1;
+        state.ring.truncate(from);
+        state.change("truncate raft log", |log| log.truncate(from))?;
+        Ok(true)
+    }
 }
 
 fn to_range(range: &impl RangeBounds<u64>) -> Range<u64> {
@@ -323,11 +363,11 @@ impl RaftLogReader<TypeConfig> for LogStore {
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
-        self.state().read(to_range(&range), usize::MAX)
+        self.entries(to_range(&range))
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        Ok(self.state().log.log_state().vote().map(Vote::from))
+        Ok(self.vote())
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
@@ -349,8 +389,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        crash_point(Point::VoteSave);
         self.state().change("write vote", |log| log.save_vote(WalVote::from(vote)))?;
-        self.flush().await
+        crash_point(Point::VoteWritten);
+        self.flush().await?;
+        crash_point(Point::VoteSaved);
+        Ok(())
     }
 
     /// Not flushed: it rides on the next flush, and a restart that forgot it learns it again from the leader.
@@ -369,6 +413,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        crash_point(Point::LogAppend);
         let mut guard = self.state();
         let state = &mut *guard;
         state.healthy()?;
@@ -383,34 +428,34 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             state.poison("append to raft log", &error);
             return Err(error);
         }
+        crash_point(Point::LogAppended);
         self.0.flush(state, Waiter::Append(callback));
         Ok(())
     }
 
+    /// Durable when it returns: a checkpoint that makes later entries impossible is installed right after, in other files. After a
+    /// power loss the log must not hold what contradicts it.
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
-        let from = last.as_ref().map_or(0, |id| id.index + 1);
-        let mut mark = self.0.mark.lock();
-        let mut state = self.state();
-        if from < state.next_index() {
-            // Before they go, the mark must not speak of them any more. Nothing may be flushed meanwhile: both locks are held.
-            let durable = Reach { last: state.durable.last.min(last.as_ref().map(WalLogId::from)), ..state.durable };
-            state.change("lower the mark of raft log", |_| mark.write_if_new(durable))?;
-            state.durable = durable;
-            state.cuts_count += 1;
-            state.ring.truncate(from);
-            state.change("truncate raft log", |log| log.truncate(from))?;
+        if self.cut(last)? {
+            self.flush().await?;
+            crash_point(Point::LogCutDone);
         }
         Ok(())
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        crash_point(Point::LogPurge);
         let mut state = self.state();
         state.ring.purge(upto.index);
         state.change("purge raft log", |log| log.purge((&upto).into()))?;
+        crash_point(Point::LogPurged);
         Ok(())
     }
 }
 
+#[cfg(test)]
+#[path = "wal_fuzz_test.rs"]
+mod fuzz_tests;
 #[cfg(test)]
 #[path = "log_store_test.rs"]
 mod tests;

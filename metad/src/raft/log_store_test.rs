@@ -1,6 +1,7 @@
 //! Tests of raft/log_store that openraft's suite does not make: what survives a reopen, and the order of callbacks.
 
 use super::*;
+use crate::raft::log_flush::FlushEnd;
 use crate::raft::types::{Command, LeaderId, Payload};
 use openraft::storage::RaftLogStorageExt;
 use openraft::type_config::TypeConfigExt;
@@ -58,8 +59,7 @@ async fn a_damaged_log_is_refused_with_what_to_do() {
             store.blocking_append([entry(1, 50, b"body")]).await.expect("append");
         }
         drop(reopen(&dir.path().join("wal")));
-        let file = std::fs::read_dir(dir.path().join("wal")).expect("lists").flatten().map(|entry| entry.path());
-        let wal = file.max_by_key(|path| path.metadata().map_or(0, |meta| meta.len())).expect("a WAL file");
+        let wal = wal_file(&dir.path().join("wal"));
         let mut bytes = std::fs::read(&wal).expect("reads");
         assert!(bytes.len() > 400, "{}", bytes.len());
         bytes[200 + at] ^= 0x40;
@@ -146,21 +146,13 @@ async fn a_poisoned_log_refuses_every_change() {
     assert!(store.purge(entry(1, 0, b"").log_id).await.is_err());
 }
 
-/// The WAL's files, oldest first.
-fn wal_files(dir: &Path) -> Vec<PathBuf> {
-    let files = std::fs::read_dir(dir).expect("lists").flatten().map(|entry| entry.path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|ending| ending == "wal")).collect();
-    files.sort();
-    files
-}
-
 /// A log of entries 0 to 59, marked at 49, of whose file `cut` bytes were left beyond the mark (below 0: before it).
 async fn cut_log(cut: i64) -> (tempfile::TempDir, Result<LogStore, LogStoreError>) {
     let dir = tempfile::tempdir().expect("temp dir");
     let mut store = open(&dir.path().join("wal"));
     store.blocking_append((0..50).map(|index| entry(1, index, b"body"))).await.expect("append");
     store.write_mark().expect("marks");
-    let path = wal_files(&dir.path().join("wal")).pop().expect("a file");
+    let path = wal_file(&dir.path().join("wal"));
     let marked = path.metadata().expect("is there").len();
     store.blocking_append((50..60).map(|index| entry(1, index, b"body"))).await.expect("append");
     drop(store);
@@ -201,4 +193,36 @@ async fn entries_that_a_leader_replaced_are_not_missed() {
     let store = reopen(&dir.path().join("wal"));
     assert_eq!(store.last_log_id().map(|id| id.index), Some(9));
     store.write_mark().expect("marks");
+}
+
+/// Counts the flushes that begin.
+#[derive(Default)]
+struct Flushes(std::sync::atomic::AtomicUsize);
+
+impl FlushWatch for Flushes {
+    fn synced(&self) {}
+
+    fn started(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn ended(&self, end: FlushEnd) {
+        end.complete();
+    }
+}
+
+/// A checkpoint may be installed right after a cut, and openraft does not start a node whose log contradicts its state.
+#[tokio::test]
+async fn a_cut_is_durable_before_anything_else_happens() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let flushes = Arc::new(Flushes::default());
+    let options = LogStoreOptions { watch: Some(flushes.clone()), ..LogStoreOptions::default() };
+    let mut store = LogStore::open(&dir.path().join("wal"), options, Fatal::default()).expect("opens");
+    store.blocking_append((0..50).map(|index| entry(1, index, b"body"))).await.expect("append");
+    let before = flushes.0.load(Ordering::Relaxed);
+    store.truncate_after(Some(entry(1, 9, b"").log_id)).await.expect("cuts");
+    assert_eq!(flushes.0.load(Ordering::Relaxed), before + 1, "a flush follows the cut");
+    assert_eq!(store.0.state.lock().durable.last.map(|id| id.index), Some(9), "and has succeeded");
+    store.truncate_after(Some(entry(1, 9, b"").log_id)).await.expect("has nothing to cut");
+    assert_eq!(flushes.0.load(Ordering::Relaxed), before + 1);
 }

@@ -8,10 +8,11 @@ use super::pump::{Pump, network_error, unreachable};
 use super::snapshot::SnapshotFile;
 use super::state_machine::NodeStore;
 use super::types::{TypeConfig, Vote};
+use crate::blocking;
 use crate::seldom::Seldom;
 use bytes::Bytes;
-use futures::Stream;
 use futures::channel::mpsc;
+use futures::{SinkExt, Stream};
 use holdfast_proto::pb::RaftFrame;
 use holdfast_proto::pb::raft_client::RaftClient;
 use openraft::base::{BoxFuture, BoxStream};
@@ -25,7 +26,8 @@ use openraft::raft::{
 };
 use openraft::{AnyError, BasicNode, OptionalSend};
 use std::collections::BTreeMap;
-use std::io::{Read, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -39,7 +41,7 @@ const VOTE_DEADLINE: Duration = Duration::from_millis(500);
 /// The peer reads what it has.
 const OFFER_DEADLINE: Duration = Duration::from_secs(120);
 /// A snapshot must move at least one frame in this time, and be installed within that.
-const SNAPSHOT_FRAME_BYTES: usize = 1 << 20;
+pub const SNAPSHOT_FRAME_BYTES: usize = 1 << 20;
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(3_600);
 const SNAPSHOT_PAUSE: Duration = Duration::from_secs(1);
 const APPENDS_STAGED_MAX: usize = 32;
@@ -51,6 +53,7 @@ pub struct PeerNetwork {
     /// Addresses by the configuration of this node; where silent, the membership's count.
     pub addrs: BTreeMap<u64, String>,
     pub dial: Dial,
+    pub snapshot_frame_bytes: usize,
 }
 
 impl RaftNetworkFactory<TypeConfig> for PeerNetwork {
@@ -65,7 +68,7 @@ impl RaftNetworkFactory<TypeConfig> for PeerNetwork {
             .ok();
         let (open_from, strangers) = (Instant::now(), Seldom::default());
         let caller = Caller { target: Some((target, self.state.clone())), ..self.caller.clone() };
-        PeerConnection { target, caller, client, open_from, strangers }
+        PeerConnection { target, caller, client, open_from, strangers, frame_bytes: self.snapshot_frame_bytes }
     }
 }
 
@@ -77,6 +80,7 @@ pub struct PeerConnection {
     /// (its own backoff counts requests taken from a stream, and none is taken from one that never opened).
     open_from: Instant,
     strangers: Seldom,
+    frame_bytes: usize,
 }
 
 impl PeerConnection {
@@ -127,7 +131,7 @@ impl PeerConnection {
         tracing::info!(peer = self.target, bytes = snapshot.snapshot.bytes, from, "sends a checkpoint");
         let (frames, body) = mpsc::channel(4);
         let reader =
-            tokio::task::spawn_blocking(move || send_file(RaftFrame { data }, snapshot.snapshot, from, frames));
+            tokio::spawn(send_file(RaftFrame { data }, snapshot.snapshot.file, from, frames, self.frame_bytes));
         let answer = self.within(SNAPSHOT_DEADLINE, client.snapshot(self.caller.request(body))).await;
         if let Ok(Err(error)) = reader.await {
             tracing::warn!(peer = self.target, %error, "sending a checkpoint ended early");
@@ -208,24 +212,28 @@ impl NetTransferLeader<TypeConfig> for PeerConnection {
     }
 }
 
-/// Reads the file on a blocking thread, frame by frame, as fast as the peer takes them.
-fn send_file(
+/// Sends a file from a place on, frame by frame, as fast as the peer takes them.
+async fn send_file(
     head: RaftFrame,
-    snapshot: SnapshotFile,
+    mut file: File,
     from: u64,
     mut frames: mpsc::Sender<RaftFrame>,
-) -> std::io::Result<()> {
-    let mut send = |frame| futures::executor::block_on(futures::SinkExt::send(&mut frames, frame));
-    let gone = |_| std::io::Error::other("the peer takes no more");
-    send(head).map_err(gone)?;
-    let mut file = &snapshot.file;
+    frame_bytes: usize,
+) -> io::Result<()> {
+    let gone = |_| io::Error::other("the peer takes no more");
+    frames.send(head).await.map_err(gone)?;
     file.seek(SeekFrom::Start(from))?;
     loop {
-        let mut chunk = Vec::with_capacity(SNAPSHOT_FRAME_BYTES);
-        if file.take(SNAPSHOT_FRAME_BYTES as u64).read_to_end(&mut chunk)? == 0 {
+        let read = blocking::spawn(move || {
+            let mut chunk = Vec::with_capacity(frame_bytes);
+            (&file).take(frame_bytes as u64).read_to_end(&mut chunk).map(|_| (file, chunk))
+        });
+        let chunk;
+        (file, chunk) = read.await.map_err(io::Error::other)??;
+        if chunk.is_empty() {
             return Ok(());
         }
-        send(RaftFrame { data: chunk.into() }).map_err(gone)?;
+        frames.send(RaftFrame { data: chunk.into() }).await.map_err(gone)?;
     }
 }
 

@@ -8,7 +8,7 @@ use super::log_flush::FlushWatch;
 use super::log_store::{LogStore, LogStoreError, LogStoreOptions};
 use super::network::PeerNetwork;
 use super::state_machine::{FreshCheckpoint, NodeStore, StateMachine};
-use super::types::{Command, EntryResponder, Raft, TypeConfig};
+use super::types::{Command, EntryResponder, LogId, Raft, TypeConfig};
 use crate::error::{Fatal, MetadError};
 use futures::FutureExt;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -22,15 +22,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinError;
 use tokio::time::Instant;
 
 /// Part of the lease that is trusted for local reads: the rest is for clocks that run at different rates.
 const LEASE_TRUST: f64 = 0.8;
 /// Beyond the largest election timeout, how long a restarted voter holds its vote back.
 const VOTE_DRIFT: Duration = Duration::from_millis(100);
-/// How often what is durable of the log is noted beside it.
-const MARK_INTERVAL: Duration = Duration::from_secs(1);
 const READ_INDEX_DEADLINE: Duration = Duration::from_secs(2);
 /// Silence after which a node is not ready: many heartbeats, so that no load makes a monitor flap.
 const READY_SILENCE_MAX: Duration = Duration::from_secs(2);
@@ -54,6 +51,8 @@ pub struct RaftOptions {
     pub flush_watch: Option<Arc<dyn FlushWatch>>,
     /// The log goes file by file: of about this size.
     pub log_chunk_bytes: u64,
+    /// A checkpoint goes to a peer in pieces of this size.
+    pub snapshot_frame_bytes: usize,
     /// It must not stand for election before it is told to.
     pub learns: bool,
     pub fatal: Fatal,
@@ -203,7 +202,8 @@ pub async fn build(options: &RaftOptions, store: Arc<NodeStore>) -> Result<(Raft
     let election_max = Duration::from_millis(options.timing.election_max_ms);
     let votes_from = Instant::now() + if voted { election_max + VOTE_DRIFT } else { Duration::ZERO };
     let (caller, addrs, dial) = (options.caller.clone(), options.addrs.clone(), options.dial.clone());
-    let network = PeerNetwork { caller, state: store.clone(), addrs, dial };
+    let network =
+        PeerNetwork { caller, state: store.clone(), addrs, dial, snapshot_frame_bytes: options.snapshot_frame_bytes };
     let config = Arc::new(raft_config(&options.timing)?);
     let raft = Raft::new(options.id, config, network, log.clone(), machine)
         .await
@@ -263,24 +263,13 @@ async fn run(options: RaftOptions, store: Arc<NodeStore>, ready: Ready, mut stop
         _ = stopped.wait_for(|stop| *stop) => {}
         () = node.take_part(options.learns) => {}
         // A failure poisons the log, which ends the node.
-        _ = keep_mark(log.clone()) => {}
+        () = log.keep_mark() => {}
     }
     if let Err(error) = node.raft.shutdown().await {
         tracing::warn!(%error, "raft core did not stop in order");
     }
     if let Err(error) = log.flush().await {
         tracing::warn!(%error, "last flush of the raft log");
-    }
-}
-
-/// Notes how far the log is durable, until that fails.
-async fn keep_mark(log: LogStore) -> Result<(), JoinError> {
-    loop {
-        tokio::time::sleep(MARK_INTERVAL).await;
-        let log = log.clone();
-        if tokio::task::spawn_blocking(move || log.write_mark()).await?.is_err() {
-            return Ok(());
-        }
     }
 }
 
@@ -319,6 +308,11 @@ impl RaftNode {
             committed: metrics.local_committed.map_or(0, |id| id.index),
             applied: metrics.last_applied.map_or(0, |id| id.index),
         })
+    }
+
+    /// The newest entry known to be committed. Where a checkpoint that is yet to be installed stands for it, the log does not hold it.
+    pub fn committed(&self) -> Option<LogId> {
+        self.metrics(|metrics| metrics.local_committed)
     }
 
     pub(super) fn metrics<R>(&self, look: impl FnOnce(&RaftMetrics<TypeConfig>) -> R) -> R {

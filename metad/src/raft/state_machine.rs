@@ -176,7 +176,7 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
 }
 
 async fn on_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    crate::blocking::spawn(work).await.map_err(io::Error::other)?
 }
 
 impl StateMachine {

@@ -7,6 +7,7 @@
 //! Called by raft/log_store.
 
 use super::wal_types::WalTypes;
+use holdfast_proto::crash_points::{Point, crash_point};
 use raft_log::RaftLogRecord;
 use raft_log::codeq::Decode;
 use std::fs::{self, File, OpenOptions};
@@ -74,6 +75,7 @@ pub fn cut(dir: &Path) -> io::Result<bool> {
     tracing::warn!(path = %path.display(), good, bytes = bytes.len(), "the end of the raft log is torn: it was never synced, and is cut off");
     let file = OpenOptions::new().write(true).open(&path)?;
     file.set_len(good)?;
+    crash_point(Point::TailCut);
     file.sync_all()?;
     Ok(true)
 }

@@ -113,8 +113,12 @@ impl Decode for WalPayload {
         if len > PAYLOAD_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("log payload claims {len} bytes")));
         }
-        let mut data = vec![0; len];
-        reader.read_exact(&mut data)?;
+        // Grows with what is there: the length is only a claim so far.
+        let mut data = Vec::new();
+        reader.take(len as u64).read_to_end(&mut data)?;
+        if data.len() < len {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "log payload is cut"));
+        }
         Ok(WalPayload { tag: head[0], data: data.into() })
     }
 }

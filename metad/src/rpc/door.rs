@@ -69,8 +69,9 @@ impl Door {
         self.standing.cluster.get().map(|cluster| cluster.to_string()).unwrap_or_default()
     }
 
-    /// What a node that wants to found a cluster must know of this one.
+    /// What a node that wants to found a cluster, or a leader that wants this one to vote, must know of it.
     pub fn who(&self, request: &WhoRequest) -> WhoReply {
-        WhoReply { promised: self.standing.promise(request.founder), cluster: self.cluster() }
+        let promised = self.standing.promise(request.founder);
+        WhoReply { promised, cluster: self.cluster(), learns: self.standing.learns() }
     }
 }

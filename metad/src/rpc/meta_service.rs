@@ -3,7 +3,7 @@
 
 use super::outbox::{Frames, Outbox};
 use super::propose::{Proposer, ReplyTo};
-use super::push::{Hub, LEASE};
+use super::push::Hub;
 use super::read_gate::{Ask, ReadGate};
 use super::{shape, status};
 use crate::raft::channel::ClusterCell;
@@ -90,7 +90,7 @@ impl MetaService {
             is_leader: leadership.is_self,
             leader: self.node.leader_addr(),
             cluster: self.cluster.get().map(|cluster| cluster.to_string()).unwrap_or_default(),
-            lease_ms: LEASE.as_millis() as u32,
+            lease_ms: self.hub.lease.as_millis() as u32,
             members: self.node.members().into_iter().filter(|(.., votes)| *votes).map(|(_, addr, _)| addr).collect(),
         });
         Ok(())

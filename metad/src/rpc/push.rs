@@ -5,15 +5,12 @@
 use super::outbox::Outbox;
 use crate::apply::Outcome;
 use crate::query::background::SessionState;
-use holdfast_proto::limits::SESSION_LEASE_MS;
 use holdfast_proto::pb::{self, push};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-
-pub const LEASE: Duration = Duration::from_millis(SESSION_LEASE_MS);
 
 struct Member {
     volume: u32,
@@ -31,8 +28,9 @@ pub struct Attached {
     pub asked_through: u64,
 }
 
-#[derive(Default)]
 pub struct Hub {
+    /// How long a session may be silent.
+    pub lease: Duration,
     members: Mutex<BTreeMap<u64, Member>>,
     /// Rings when there may be orphans to ask about or reclaim.
     pub orphans: Notify,
@@ -43,10 +41,14 @@ fn push(event: push::Event) -> pb::Push {
 }
 
 impl Hub {
+    pub fn new(lease: Duration) -> Hub {
+        Hub { lease, members: Mutex::default(), orphans: Notify::default() }
+    }
+
     /// Binds a stream to a session, in place of any earlier stream of it.
     pub fn attach(&self, session: u64, volume: u32, outbox: &Arc<Outbox>) {
         outbox.set_session(session);
-        let expires = Instant::now() + LEASE;
+        let expires = Instant::now() + self.lease;
         let member = Member { volume, expires, outbox: Some(outbox.clone()), asked_through: 0 };
         self.members.lock().insert(session, member);
         self.orphans.notify_one();
@@ -64,7 +66,7 @@ impl Hub {
     /// Renews the lease of a session that was heard of.
     pub fn renew(&self, session: u64) {
         if let Some(member) = self.members.lock().get_mut(&session) {
-            member.expires = Instant::now() + LEASE;
+            member.expires = Instant::now() + self.lease;
         }
     }
 
@@ -77,7 +79,7 @@ impl Hub {
         let mut members = self.members.lock();
         members.retain(|session, _| *session > newest || known.contains_key(session));
         for (session, volume) in &known {
-            let fresh = || Member { volume: *volume, expires: now + LEASE, outbox: None, asked_through: 0 };
+            let fresh = || Member { volume: *volume, expires: now + self.lease, outbox: None, asked_through: 0 };
             members.entry(*session).or_insert_with(fresh);
         }
         let silent = members.iter().filter(|(session, member)| member.expires <= now && known.contains_key(session));
@@ -86,7 +88,7 @@ impl Hub {
 
     /// Gives every session a full lease: after a change of leader, or after this process itself was not running.
     pub fn renew_all(&self) {
-        let expires = Instant::now() + LEASE;
+        let expires = Instant::now() + self.lease;
         self.members.lock().values_mut().for_each(|member| member.expires = expires);
     }
 

@@ -5,6 +5,8 @@ use crate::apply::{Effects, Verdict};
 use crate::rpc::outbox::Frames;
 use futures::{FutureExt, StreamExt};
 
+const LEASE: Duration = Duration::from_secs(60);
+
 fn info(session: u64) -> SessionState {
     let info = pb::SessionInfo { session, volume: 1, ..Default::default() };
     SessionState { info, opened_index: 1, watermark: 0 }
@@ -26,7 +28,7 @@ fn changed(volume: u32, ino: u64) -> Outcome {
 
 #[test]
 fn sessions_of_the_state_get_a_full_lease_and_others_are_forgotten() {
-    let hub = Hub::default();
+    let hub = Hub::new(LEASE);
     hub.attach(1, 1, &Arc::new(Outbox::default()));
     assert_eq!(hub.reconcile(&[info(2), info(3)]), Vec::<u64>::new());
     assert_eq!(hub.attached(), Vec::new());
@@ -40,7 +42,7 @@ fn sessions_of_the_state_get_a_full_lease_and_others_are_forgotten() {
 
 #[test]
 fn a_session_opened_after_the_state_was_listed_keeps_its_stream() {
-    let hub = Hub::default();
+    let hub = Hub::new(LEASE);
     hub.attach(7, 1, &Arc::new(Outbox::default()));
     assert_eq!(hub.reconcile(&[info(1), info(2)]), Vec::<u64>::new());
     assert_eq!(hub.attached().iter().map(|stream| stream.session).collect::<Vec<_>>(), [7]);
@@ -48,7 +50,7 @@ fn a_session_opened_after_the_state_was_listed_keeps_its_stream() {
 
 #[test]
 fn changes_go_to_streams_of_the_volume_that_want_them() {
-    let hub = Hub::default();
+    let hub = Hub::new(LEASE);
     let [near, far, quiet] = [(); 3].map(|()| Arc::new(Outbox::default()));
     hub.attach(1, 1, &near);
     hub.attach(2, 2, &far);
@@ -62,7 +64,7 @@ fn changes_go_to_streams_of_the_volume_that_want_them() {
 
 #[test]
 fn an_ended_session_is_told_and_forgotten() {
-    let hub = Hub::default();
+    let hub = Hub::new(LEASE);
     let outbox = Arc::new(Outbox::default());
     hub.attach(1, 1, &outbox);
     let mut outcome = changed(0, 0);
@@ -74,7 +76,7 @@ fn an_ended_session_is_told_and_forgotten() {
 
 #[test]
 fn a_new_stream_of_a_session_replaces_the_old_one_and_is_asked_afresh() {
-    let hub = Hub::default();
+    let hub = Hub::new(LEASE);
     let [old, new] = [(); 2].map(|()| Arc::new(Outbox::default()));
     hub.attach(1, 1, &old);
     hub.ask(1, pb::OrphanQuestion { through_index: 4, inos: vec![8] });

@@ -4,6 +4,7 @@
 use crate::raft::snapshot::{SnapshotFile, decode_meta};
 use crate::raft::types::SnapshotMeta;
 use crate::store::checkpoint;
+use holdfast_proto::crash_points::{Point, crash_point};
 use holdfast_proto::pb::RaftFrame;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -25,7 +26,7 @@ fn fatal(error: impl std::fmt::Display) -> Status {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Status> {
-    tokio::task::spawn_blocking(work).await.map_err(fatal)?.map_err(fatal)
+    crate::blocking::spawn(work).await.map_err(fatal)?.map_err(fatal)
 }
 
 impl SnapshotInbox {
@@ -81,13 +82,20 @@ impl SnapshotInbox {
         let mut told = Instant::now();
         tracing::info!(bytes, of = body_bytes, "receives a checkpoint");
         while let Some(frame) = frames.message().await? {
+            let from = bytes;
             bytes += frame.data.len() as u64;
             if bytes > body_bytes {
                 discard(&path);
                 return Err(Status::data_loss("the checkpoint is longer than announced"));
             }
             let mut file = file.try_clone().map_err(fatal)?;
-            blocking(move || file.write_all(&frame.data)).await?;
+            // Not all of it at the end: what else needs this disk would wait.
+            blocking(move || {
+                file.write_all(&frame.data)?;
+                checkpoint::write_back(&file, from, bytes)
+            })
+            .await?;
+            crash_point(Point::InboxWritten);
             if told.elapsed() > PROGRESS_INTERVAL {
                 told = Instant::now();
                 tracing::info!(bytes, of = body_bytes, "receives a checkpoint");
@@ -103,7 +111,8 @@ impl SnapshotInbox {
         let synced = file.try_clone().map_err(fatal)?;
         let found = blocking(move || {
             synced.sync_all()?;
-            Ok(checkpoint::verify(&synced).and_then(decode_meta))
+            crash_point(Point::InboxSynced);
+            Ok(checkpoint::verify(&synced).and_then(decode_meta).inspect(|_| crash_point(Point::InboxVerified)))
         });
         match found.await? {
             Ok(found) if found == *meta => SnapshotFile::open(&path)

@@ -3,7 +3,7 @@
 //! Kept by background/join; asked by rpc/raft_service before every peer's call.
 
 use crate::identity::{ClusterId, Identity, IdentityError};
-use crate::raft::channel::ClusterCell;
+use crate::raft::channel::{Caller, ClusterCell};
 use crate::store::node_record::{NodeRecord, StoreId};
 use holdfast_proto::pb::{JoinAnswer, JoinRequest};
 use parking_lot::Mutex;
@@ -43,6 +43,11 @@ impl Standing {
         let (identity, serves) = (Mutex::new(identity), AtomicBool::new(serves));
         let (newcomers, founder) = (Notify::new(), Mutex::default());
         Arc::new(Standing { id, store, cluster, newcomers, identity, serves, learns, founder })
+    }
+
+    /// As whom this node calls peers of which it knows no more than an address.
+    pub fn caller(&self) -> Caller {
+        Caller { node: self.id, cluster: self.cluster.clone(), store: self.store, target: None }
     }
 
     pub fn serves(&self) -> bool {

@@ -66,7 +66,7 @@ impl Verifier {
     ) -> Result<(R, Turn), Status> {
         let gone = Gone::default();
         let (node, flag) = (self.node.clone(), gone.0.clone());
-        let work = tokio::task::spawn_blocking(move || {
+        let work = crate::blocking::spawn(move || {
             let seen = node.store().still(at, AT_WAIT, |view| look(&Abandonable { view, gone: &flag }))?;
             if flag.load(Ordering::Relaxed) {
                 tracing::info!("a verification was broken off");

@@ -8,6 +8,7 @@
 
 use super::blocks::{BlockReader, BlockWriter, damaged};
 use bytes::{Buf, BufMut, Bytes};
+use holdfast_proto::crash_points::{Point, crash_point};
 use std::fs::File;
 use std::io::{self, BufReader, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
@@ -18,8 +19,8 @@ const PAIRS: u8 = 1;
 const END: u8 = 2;
 /// A block is closed when it holds so much.
 const BLOCK_BYTES: usize = 1 << 20;
-/// Written back so often, so that no sync has to wait for all of a large file: the log shares the disk.
-const SYNC_BYTES: u64 = 8 << 20;
+/// Written back so often: a sync of the log, which shares the disk and its filesystem's journal, has no more than this of ours before it.
+const WRITE_BACK_BYTES: u64 = 1 << 20;
 const READ_BUFFER_BYTES: usize = 1 << 20;
 
 /// What a checkpoint says of itself.
@@ -44,9 +45,10 @@ pub fn write(
     pairs: impl Iterator<Item = io::Result<Pair>>,
     mut pace: impl FnMut(u64),
 ) -> io::Result<u64> {
+    crash_point(Point::CheckpointWrite);
     let mut out = BlockWriter::new(File::create(path)?);
     out.put(&[&MAGIC[..], &head.index.to_le_bytes(), &head.meta].concat())?;
-    let (mut block, mut pair_count, mut synced) = (vec![PAIRS], 0_u64, 0);
+    let (mut block, mut pair_count, mut written_back) = (vec![PAIRS], 0_u64, 0);
     for pair in pairs {
         let (key, value) = pair?;
         block.put_u32_le(key.len() as u32);
@@ -57,10 +59,10 @@ pub fn write(
         if block.len() >= BLOCK_BYTES {
             out.put(&block)?;
             block.truncate(1);
-            if out.bytes - synced >= SYNC_BYTES {
-                synced = out.bytes;
-                out.get_ref().sync_data()?;
-                pace(synced);
+            if out.bytes - written_back >= WRITE_BACK_BYTES {
+                write_back(out.get_ref(), written_back, out.bytes)?;
+                written_back = out.bytes;
+                pace(written_back);
             }
         }
     }
@@ -68,8 +70,19 @@ pub fn write(
         out.put(&block)?;
     }
     out.put(&[&[END][..], &pair_count.to_le_bytes()].concat())?;
+    crash_point(Point::CheckpointWritten);
     out.get_ref().sync_all()?;
+    crash_point(Point::CheckpointSynced);
     Ok(out.bytes)
+}
+
+/// Sends these bytes of the file to the disk and waits until they are there: sync_file_range(2). Nothing of it is durable by that; but no
+/// commit of the filesystem's journal is asked for, which every writer of the disk would have to wait for.
+pub fn write_back(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: takes no pointers.
+    let done = unsafe { libc::sync_file_range(file.as_raw_fd(), from as i64, (to - from) as i64, flags) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Reads pairs one by one. Each comes from a block whose checksum was right; that the file is whole is proven by its end.

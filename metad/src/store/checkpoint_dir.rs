@@ -16,6 +16,7 @@ use super::image_dir::io_error;
 use super::journal::{Journal, Span, sync_dir};
 use super::merge::{Merge, Source};
 use super::{KvRead, StoreError};
+use holdfast_proto::crash_points::{Point, crash_point};
 use std::fs::{self, File};
 use std::io;
 use std::ops::ControlFlow;
@@ -194,6 +195,7 @@ impl CheckpointDir {
         if found != *head {
             return Err(io::Error::other("the checkpoint that was written is another one"));
         }
+        crash_point(Point::CheckpointVerified);
         self.adopt(part, head.index)
     }
 
@@ -203,7 +205,10 @@ impl CheckpointDir {
     /// The disk failed.
     pub fn adopt(&self, part: &Path, index: u64) -> io::Result<()> {
         fs::rename(part, self.path_of(index))?;
-        sync_dir(&self.dir)
+        crash_point(Point::CheckpointNamed);
+        sync_dir(&self.dir)?;
+        crash_point(Point::CheckpointAdopted);
+        Ok(())
     }
 
     /// Removes the checkpoints before the newest two, and the journals that the newest one holds.
@@ -215,12 +220,14 @@ impl CheckpointDir {
         let Some(newest) = stored.last() else { return Ok(()) };
         for old in &stored[..stored.len().saturating_sub(KEPT)] {
             remove(&old.path)?;
+            crash_point(Point::CheckpointRemoved);
         }
         for path in self.files()? {
             if span_of(&path).is_some_and(|span| span.to_index <= newest.index) {
                 remove(&path)?;
             }
         }
+        crash_point(Point::CheckpointRetired);
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use super::StoreError;
 use super::image_dir::{ImageDir, SLICE_PAIRS};
 use super::journal::{self, Span};
 use super::memtable::Memtable;
+use holdfast_proto::crash_points::{Point, crash_point};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Slices between two flushes of sled, so that a big generation does not pile up as one long flush.
@@ -50,12 +51,15 @@ pub fn run(dir: &ImageDir, to_index: u64, generation: &Memtable, failpoint: &Fai
         failpoint.step("write a slice")?;
         dir.image.write_slice(pairs.by_ref().take(SLICE_PAIRS))?;
         slices_count += 1;
+        crash_point(Point::ImageSlice);
         if slices_count % FLUSH_SLICES == 0 {
             dir.image.flush()?;
         }
     }
     failpoint.step("write the index")?;
+    crash_point(Point::ImageWritten);
     dir.image.finish(to_index)?;
+    crash_point(Point::ImageFlushed);
     failpoint.step("keep the journal")?;
     dir.keep_journal(span)
 }

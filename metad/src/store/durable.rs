@@ -17,6 +17,7 @@ use super::memtable::{Layered, Memtable};
 use super::sled_image::SledImage;
 use super::{Batch, KvCommit, KvRead, StoreError, Visit};
 use bytes::Bytes;
+use holdfast_proto::crash_points::{Point, crash_point};
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -348,6 +349,7 @@ impl Shared {
         pairs: &mut dyn Iterator<Item = std::io::Result<Pair>>,
     ) -> Result<(), StoreError> {
         let next = gate.create_next()?;
+        crash_point(Point::ImageCreated);
         for slices_count in 1.. {
             let slice = pairs.take(SLICE_PAIRS).collect::<Result<Vec<Pair>, _>>();
             let slice = slice.map_err(|source| StoreError::Io { context: "read a checkpoint".into(), source })?;
@@ -360,13 +362,17 @@ impl Shared {
             }
         }
         next.image.finish(index)?;
+        crash_point(Point::ImageFilled);
         next.make_current()?;
+        crash_point(Point::ImageCurrent);
         let image = next.image.clone();
         let old = std::mem::replace(&mut *self.layers.write(), Layers::at(index, image));
         self.image_index.store(index, Ordering::Release);
         drop(old);
         *gate = next;
-        gate.remove_others()
+        gate.remove_others()?;
+        crash_point(Point::ImageReplaced);
+        Ok(())
     }
 }
 

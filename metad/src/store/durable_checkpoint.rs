@@ -4,6 +4,7 @@ use super::{DurableStore, KvRead, StoreError};
 use crate::store::checkpoint::{self, Head, Reader};
 use crate::store::checkpoint_dir::CheckpointDir;
 use crate::store::image_dir::io_error;
+use holdfast_proto::crash_points::{Point, crash_point};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -63,6 +64,7 @@ impl DurableStore {
         let checkpoints = self.checkpoints();
         // First it becomes one of ours: `recover` mends what a crash leaves in between.
         checkpoints.adopt(part, index).map_err(|e| io_error("take over", part, e))?;
+        crash_point(Point::InstallAdopted);
         let path = checkpoints.path_of(index);
         self.load(&File::open(&path).map_err(|e| io_error("open", &path, e))?)?;
         checkpoints.retire()

@@ -14,6 +14,7 @@
 use super::StoreError;
 use super::journal::{self, Journal, Span, sync_dir};
 use super::sled_image::SledImage;
+use holdfast_proto::crash_points::{Point, crash_point};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -57,6 +58,7 @@ impl ImageDir {
         let opening = dir.join("OPENING");
         let openings_count = read_number(&opening)?.unwrap_or(0) + 1;
         write_durably(dir, "OPENING", &openings_count.to_string())?;
+        crash_point(Point::ImageOpening);
         let found = Self::open_numbered(dir, cache_bytes, number);
         // A start that ends with damage, or does not end at all, leaves its count behind.
         if found.as_ref().err().is_none_or(|error| !is_damage(error)) {
@@ -90,6 +92,7 @@ impl ImageDir {
                 format!("image at {index}, journal from {} to {}", journal.span.from_index, journal.span.to_index);
             return Err(StoreError::Damaged { what: "image", detail });
         }
+        crash_point(Point::RedoBegin);
         let mut slice = Vec::with_capacity(SLICE_PAIRS);
         journal.each(|pair| {
             slice.push(pair);
@@ -97,6 +100,7 @@ impl ImageDir {
         })?;
         self.write_slice(&mut slice)?;
         self.image.finish(journal.span.to_index)?;
+        crash_point(Point::RedoDone);
         tracing::info!(index = journal.span.to_index, "completed an interrupted drain from its journal");
         self.keep_journal(journal.span)
     }
@@ -208,6 +212,7 @@ fn set_aside(dir: &Path, reason: &str) -> Result<(), StoreError> {
     };
     tracing::error!(reason, moved_to = %aside.display(), "the image is damaged: it is set aside and built anew from checkpoint and log");
     fs::rename(dir, &aside).map_err(|e| io_error("move aside", dir, e))?;
+    crash_point(Point::ImageAside);
     match aside.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => sync_dir(parent).map_err(|e| io_error("sync", parent, e)),
         None => Ok(()),

@@ -11,6 +11,7 @@ use super::StoreError;
 use super::memtable::Changes;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
+use holdfast_proto::crash_points::{Point, crash_point};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -50,8 +51,11 @@ fn path_of(dir: &Path) -> PathBuf {
 /// The disk failed.
 pub fn write(dir: &Path, span: Span, changes: &Changes) -> Result<(), StoreError> {
     let unnamed = dir.join("journal.tmp");
+    crash_point(Point::JournalWrite);
     write_file(&unnamed, span, changes)
+        .inspect(|()| crash_point(Point::JournalSynced))
         .and_then(|()| fs::rename(&unnamed, path_of(dir)))
+        .inspect(|()| crash_point(Point::JournalNamed))
         .and_then(|()| sync_dir(dir))
         .map_err(|source| StoreError::Io { context: format!("write {}", unnamed.display()), source })
 }
@@ -80,7 +84,11 @@ fn write_file(path: &Path, span: Span, changes: &Changes) -> io::Result<()> {
 /// The disk failed.
 pub fn keep(dir: &Path, redo_dir: &Path, span: Span) -> Result<(), StoreError> {
     let (path, kept) = (path_of(dir), redo_dir.join(span.file_name()));
-    let moved = fs::rename(&path, &kept).and_then(|()| sync_dir(redo_dir)).and_then(|()| sync_dir(dir));
+    let moved = fs::rename(&path, &kept)
+        .inspect(|()| crash_point(Point::JournalMoved))
+        .and_then(|()| sync_dir(redo_dir))
+        .and_then(|()| sync_dir(dir))
+        .inspect(|()| crash_point(Point::JournalKept));
     moved.map_err(|source| StoreError::Io { context: format!("keep {}", path.display()), source })
 }
 
@@ -141,6 +149,9 @@ impl Journal {
         if u32::from_le_bytes(stored) != digest.finalize() as u32 {
             return Err(damaged(&path, &io::Error::other("checksum differs")));
         }
+        if file.read(&mut stored).map_err(|e| damaged(&path, &e))? > 0 {
+            return Err(damaged(&path, &io::Error::other("something follows its end")));
+        }
         Ok(Journal { path, span, pairs_count })
     }
 
@@ -182,9 +193,10 @@ fn read_pair(input: &mut impl Read) -> io::Result<Pair> {
         if len > PART_BYTES_MAX {
             return Err(io::Error::other("a length is out of bounds"));
         }
-        let mut bytes = vec![0; len as usize];
-        input.read_exact(&mut bytes)?;
-        Ok(Bytes::from(bytes))
+        // Grows with what is there: the length is only a claim so far.
+        let mut bytes = Vec::new();
+        input.by_ref().take(len.into()).read_to_end(&mut bytes)?;
+        if bytes.len() == len as usize { Ok(Bytes::from(bytes)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     };
     Ok((part(key_len)?, if value_len == DELETE { None } else { Some(part(value_len)?) }))
 }

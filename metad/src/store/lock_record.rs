@@ -121,7 +121,12 @@ impl Record for FileLocks {
                 1 => LockKind::Range,
                 _ => return Err(input.damaged("unknown kind of lock")),
             };
-            let (wanted, number, no_deadlock) = (read_held(input)?, input.u64()?, input.u8()? != 0);
+            let (wanted, number) = (read_held(input)?, input.u64()?);
+            let no_deadlock = match input.u8()? {
+                0 => false,
+                1 => true,
+                _ => return Err(input.damaged("unknown flag of a wait")),
+            };
             waits.push(Wait { kind, wanted, number, no_deadlock });
         }
         Ok(FileLocks { flocks, ranges, waits })

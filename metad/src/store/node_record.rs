@@ -92,7 +92,8 @@ impl Record for NodeRecord {
     }
     fn read(input: &mut Reader<'_>) -> Result<Self, StoreError> {
         let (store, newcomer, count) = (read_store(input)?, read_store(input)?, input.u8()?);
-        let former = (0..count).filter_map(|_| read_store(input).transpose()).collect::<Result<_, _>>()?;
+        let life = |_| read_store(input)?.ok_or_else(|| input.damaged("a former life without an id"));
+        let former = (0..count).map(life).collect::<Result<_, _>>()?;
         let addr = std::str::from_utf8(input.rest()).map_err(|_| input.damaged("address is no text"))?.to_owned();
         Ok(NodeRecord { addr, store, newcomer, former })
     }

@@ -11,10 +11,15 @@
 use super::keys::STATE_END;
 use super::{KvRead, StoreError, Visit};
 use bytes::Bytes;
+use holdfast_proto::crash_points::{Point, crash_point};
 use parking_lot::Mutex;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 const FORMAT_KEY: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 1];
 const INDEX_KEY: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 2];
@@ -71,6 +76,8 @@ impl SledImage {
     /// # Errors
     /// `Damaged` where it is not one; `Io` where it cannot be read.
     pub fn open(dir: &Path, cache_bytes: usize) -> Result<SledImage, StoreError> {
+        // The kernel says once that it lost what was written: EIO here counts as damage (`image_dir::is_damage`), and the image is built anew.
+        sync_all(dir).map_err(|source| io("sync the image", source))?;
         let image = SledImage::with_handles(open_db(dir, cache_bytes)?);
         let format = image.own_record(&FORMAT_KEY)?;
         if *format != FORMAT.to_le_bytes() {
@@ -123,6 +130,7 @@ impl SledImage {
         let mut batch = sled::Batch::default();
         batch.insert(INDEX_KEY, index.to_le_bytes());
         self.run("write the image's index", |db| db.apply_batch(batch))?;
+        crash_point(Point::ImageIndexed);
         self.flush()
     }
 
@@ -158,9 +166,38 @@ impl KvRead for SledImage {
     }
 }
 
+/// When sled opens, it starts sync(1), twice, which waits for every filesystem of the machine: for gigabytes that others wrote, for one that
+/// hangs, for disks that our own log needs just then. From now on this process finds no programs, and sled goes on without; what it
+/// wants of it, `sync_all` does for the image alone. To be called before there are threads. Called by main.
+pub fn find_no_programs() {
+    // SAFETY: there are no other threads that could read the environment.
+    unsafe { std::env::set_var("PATH", "/nonexistent") };
+}
+
+/// All files below a directory. What a killed process wrote is read as if it were on the disk: so it has to be.
+fn sync_all(dir: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() { sync_all(&path)? } else { File::open(&path)?.sync_all()? }
+    }
+    File::open(dir)?.sync_all()
+}
+
+/// The lock on an image outlives its owner for a moment: a process that another thread starts has a copy until it has become another
+/// program. So one that is locked is tried again, so often and after such a pause.
+const LOCKED_TRIES: u32 = 100;
+const LOCKED_PAUSE: Duration = Duration::from_millis(10);
+
 fn open_db(dir: &Path, cache_bytes: usize) -> Result<Db, StoreError> {
     let config = sled::Config::new().path(dir).cache_capacity_bytes(cache_bytes).flush_every_ms(Some(FLUSH_EVERY_MS));
-    guarded("open the image", || config.open::<LEAF_PAIRS_MAX>())
+    let open = || guarded("open the image", || config.open::<LEAF_PAIRS_MAX>());
+    for _ in 1..LOCKED_TRIES {
+        match open() {
+            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::WouldBlock => sleep(LOCKED_PAUSE),
+            opened => return opened,
+        }
+    }
+    open()
 }
 
 /// sled panics on some damage where it should fail. Where panics unwind it is an error; where they abort, image_dir notices at the

@@ -3,8 +3,9 @@
 use crate::error::ClientError;
 use crate::meta::MetaApi;
 use crate::vfs::ops::access::{W_OK, X_OK};
-use crate::vfs::{Caller, Vfs, wire_name};
+use crate::vfs::{Caller, Vfs, attr_of, wire_name};
 use bytes::Bytes;
+use holdfast_proto::faults::{self, Bug};
 use holdfast_proto::{FsErrno, pb};
 
 const FLAGS_KNOWN: u32 = libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE | libc::RENAME_WHITEOUT;
@@ -28,6 +29,9 @@ impl<M: MetaApi> Vfs<M> {
         }
         self.admit(&caller, from.parent, W_OK | X_OK).await?;
         self.admit(&caller, to.parent, W_OK | X_OK).await?;
+        if faults::planted(Bug::TwoStepRename) && !exchanges {
+            return self.rename_in_two_steps(caller, from, to).await;
+        }
         let op = pb::RenameOp {
             parent: from.parent,
             name: wire_name(from.name)?,
@@ -36,5 +40,13 @@ impl<M: MetaApi> Vfs<M> {
             flags,
         };
         self.meta.mutate(&caller.creds(), op).await.map(|_| ())
+    }
+
+    /// `Bug::TwoStepRename`.
+    async fn rename_in_two_steps(&self, caller: Caller, from: Place, to: Place) -> Result<(), ClientError> {
+        let ask = pb::LookupQuery { parent: from.parent, name: wire_name(from.name.clone())? };
+        let ino = attr_of(self.meta.query(&caller.creds(), ask).await?.reply)?.ino;
+        self.link(caller, ino, to.parent, to.name).await?;
+        self.unlink(caller, from.parent, from.name).await
     }
 }

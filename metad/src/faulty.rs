@@ -1,0 +1,10 @@
+//! metad with faults on purpose (`holdfast_proto::faults`): for tests.
+
+use std::process::ExitCode;
+
+#[path = "main.rs"]
+mod real;
+
+fn main() -> ExitCode {
+    real::main()
+}
