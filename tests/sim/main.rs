@@ -31,7 +31,9 @@ use world::{LONG_EVERY, Plan};
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let happened = Tally::default();
-    for seed in 11..=LONG_EVERY {
+    // Which seeds come to what changes with the code.
+    let has_all = |tally: &Tally| tally.of(tally::FED) > 0 && tally.of(tally::ADDED) > 0;
+    for seed in (11..100).take_while(|seed| *seed <= LONG_EVERY || !has_all(&happened)) {
         let plan = Plan { seed, planted: Planted::Nothing };
         let (first, second) = (run_apart(&plan), run_apart(&plan));
         happened.add(&first.tally);
@@ -43,7 +45,7 @@ fn the_same_seed_gives_the_same_run() {
         }
         assert_eq!((first.trace.len(), first.wrong), (second.trace.len(), second.wrong));
     }
-    assert!(happened.of(tally::FED) > 0 && happened.of(tally::ADDED) > 0, "{:?}", happened.lines());
+    assert!(has_all(&happened), "{:?}", happened.lines());
 }
 
 /// Runs seeds with a bug planted until one is caught, and returns what was said of it.

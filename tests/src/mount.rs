@@ -38,13 +38,17 @@ impl Mount {
 
     /// Mounts on the same directory, with the command run in some other way.
     pub fn again_as(&self, meta: &str, args: &[&str], run: impl FnOnce(Command) -> Command) {
-        process::run(run(self.command(meta, args))).ok("holdfast mount");
+        self.try_again_as(meta, args, run).ok("holdfast mount");
         assert!(is_mounted(&self.dir), "`holdfast mount -d` returned before {} was mounted", self.dir.display());
     }
 
     /// Mounts on the same directory (again, after an unmount).
     pub fn try_again(&self, meta: &str, args: &[&str]) -> Ended {
-        process::run(self.command(meta, args))
+        self.try_again_as(meta, args, |command| command)
+    }
+
+    pub fn try_again_as(&self, meta: &str, args: &[&str], run: impl FnOnce(Command) -> Command) -> Ended {
+        process::run(run(self.command(meta, args)))
     }
 
     fn command(&self, meta: &str, args: &[&str]) -> Command {

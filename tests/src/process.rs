@@ -21,6 +21,9 @@ pub enum Leftover {
     Directory(PathBuf),
 }
 
+/// The exit code of a process that panicked, as the standard library has it.
+const PANICKED: i32 = 101;
+
 type Check = fn() -> Result<(), String>;
 
 static LEFTOVERS: Mutex<Vec<Leftover>> = Mutex::new(Vec::new());
@@ -117,8 +120,14 @@ pub fn register(leftover: Leftover) {
     lock(&LEFTOVERS).push(leftover);
 }
 
-/// From now on SIGINT and SIGTERM end this process with all that it would clean at exit. To be called before there are threads.
-pub fn end_in_order_by_signals() {
+/// From now on SIGINT, SIGTERM and a panic of any thread end this process with all that it would clean at exit: a release build would
+/// abort at a panic, and clean nothing. To be called before there are threads.
+pub fn end_in_order() {
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        previous(info);
+        std::process::exit(PANICKED);
+    }));
     let mut signals = nix::sys::signal::SigSet::empty();
     signals.add(nix::sys::signal::Signal::SIGINT);
     signals.add(nix::sys::signal::Signal::SIGTERM);
@@ -160,7 +169,7 @@ extern "C" fn at_exit() {
     clean();
     if !all_pass {
         // SAFETY: ends the process, and this is the last handler that matters.
-        unsafe { libc::_exit(101) };
+        unsafe { libc::_exit(PANICKED) };
     }
 }
 

@@ -65,7 +65,7 @@ impl Run {
             at_once: self.at_once,
         };
         println!("{}", plan.command());
-        process::end_in_order_by_signals();
+        process::end_in_order();
         let judged = run::run(&plan, &|step| println!("  {step}"))?;
         let mut worst = 0;
         for one in &judged {

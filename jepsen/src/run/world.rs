@@ -157,8 +157,12 @@ impl World {
         let member = Net::client(number as u64 % self.client_count.max(1));
         let mounted = &self.mounts[number];
         let _alone = mounted.gate.write();
-        detach(&mounted.dir);
-        mounted.again_as(&self.meta, &[], |command| self.cluster.net().inside(member, &command));
+        // `holdfast mount` gives up after a while: there may be no leader yet, so soon after other faults.
+        process::wait_for("a mount in place of the one whose process is gone", || {
+            detach(&mounted.dir);
+            let inside = |command| self.cluster.net().inside(member, &command);
+            (mounted.try_again_as(&self.meta, &[], inside).code == Some(0)).then_some(())
+        });
     }
 
     /// Waits until every node runs, is ready and has all that was committed, and says whether their states are sound and equal.
