@@ -1,9 +1,10 @@
 //! Close-to-open: a read after open sees at least what was closed last before that, and nothing that was not begun when it ended. Files of
 //! stamped blocks: `write` {"file", "version", "mount"} is from open to the end of close, `read` {"file", "mount"} to {"versions": [...]} too, one a
-//! block; null is a block that nobody wrote. Called by `suite`.
+//! block, or a list of those that one block had parts of; null is a block that nobody wrote. Called by `suite`.
 //!
 //! A read with a write under way beside it may see some blocks of both, since nothing says that a close is one step for those who have the
-//! file open; each block by itself is still held to the rule. Without one, all blocks are of one version.
+//! file open; each block by itself is still held to the rule. Without one, all blocks are of one version. Within a block it may see parts of both
+//! only where the write was on its own mount: a kernel copies from a page and into it at the same time, on any filesystem.
 
 use super::linearizable::partitions;
 use super::{Checker, Findings, Verdict, judge};
@@ -55,11 +56,11 @@ fn check_file(file: &str, operations: &[&Operation], findings: &mut Findings) ->
         .iter()
         .copied()
         .filter(|op| op.f == "read" && op.is_acknowledged())
-        .map(|op| (op, seen(op)))
+        .map(|op| (op, blocks(op)))
         .collect();
     // What one read saw as a whole is there for all that begin after it; but on the writer's own mount it is seen before it is there.
-    for (read, versions) in reads.iter().filter(|(_, versions)| versions.len() == 1) {
-        if let Some(Some(version)) = versions.first()
+    for (read, blocks) in &reads {
+        if let [Some(version)] = versions(blocks).iter().collect::<Vec<_>>()[..]
             && let Some(write) = writes.get_mut(version)
             && is_elsewhere(read, write.operation)
         {
@@ -69,7 +70,8 @@ fn check_file(file: &str, operations: &[&Operation], findings: &mut Findings) ->
     if reads.is_empty() {
         findings.unknown(format!("file {file} was never read"));
     }
-    let check = |(read, versions): &(&Operation, _)| u64::from(check_read(file, read, versions, &writes, findings));
+    let check =
+        |(read, blocks): &(&Operation, Vec<Versions>)| u64::from(check_read(file, read, blocks, &writes, findings));
     reads.iter().map(check).sum()
 }
 
@@ -82,24 +84,29 @@ fn never_shows(write: &Operation) -> bool {
     write.ending == Ending::Fail || write.errno().is_some()
 }
 
-/// The versions of its blocks.
-fn seen(read: &Operation) -> BTreeSet<Option<String>> {
-    let versions = read.output().and_then(|output| output.get("versions")).and_then(Value::as_array);
+type Versions = BTreeSet<Option<String>>;
+
+/// Of each block its version, or those that it had parts of.
+fn blocks(read: &Operation) -> Vec<Versions> {
+    let blocks = read.output().and_then(|output| output.get("versions")).and_then(Value::as_array);
     let version = |value: &Value| if value.is_null() { None } else { Some(label(value)) };
-    versions.into_iter().flatten().map(version).collect()
+    let block = |value: &Value| match value {
+        Value::Array(several) => several.iter().map(version).collect(),
+        one => [version(one)].into(),
+    };
+    blocks.into_iter().flatten().map(block).collect()
+}
+
+fn versions(blocks: &[Versions]) -> Versions {
+    blocks.iter().flatten().cloned().collect()
 }
 
 /// Whether it saw two versions, as it may.
-fn check_read(
-    file: &str,
-    read: &Operation,
-    versions: &BTreeSet<Option<String>>,
-    writes: &Writes<'_>,
-    findings: &mut Findings,
-) -> bool {
+fn check_read(file: &str, read: &Operation, blocks: &[Versions], writes: &Writes<'_>, findings: &mut Findings) -> bool {
+    let versions = versions(blocks);
     let known = writes.values().filter(|write| write.known < read.start);
     let newest = known.max_by_key(|write| write.operation.start);
-    for version in versions {
+    for version in &versions {
         let write = version.as_ref().map(|version| writes.get(version));
         let told = version.as_deref().unwrap_or("nothing");
         match write {
@@ -124,15 +131,23 @@ fn check_read(
             findings.anomaly("stale", text, [newest.start, read.start]);
         }
     }
-    if versions.len() < 2 {
-        return false;
-    }
     let is_beside = |write: &Write<'_>| write.operation.start < read.end && write.operation.end > read.start;
-    let is_mixed = versions.iter().flatten().any(|version| writes.get(version).is_some_and(is_beside));
-    if !is_mixed {
+    let has_beside = |versions: &Versions, counts: &dyn Fn(&Operation) -> bool| {
+        let mut of = versions.iter().flatten().filter_map(|version| writes.get(version));
+        of.any(|write| is_beside(write) && counts(write.operation))
+    };
+    let mut torn = |versions: &Versions, what: &str| {
         let told: Vec<_> = versions.iter().map(|version| version.as_deref().unwrap_or("nothing")).collect();
-        let text = format!("file {file}: the read #{} saw {} with no write beside it", read.start, told.join(" and "));
+        let text = format!("file {file}: the read #{} saw {} {what}", read.start, told.join(" and "));
         findings.anomaly("torn", text, [read.start]);
+    };
+    let is_mixed = versions.len() > 1 && has_beside(&versions, &|_| true);
+    if versions.len() > 1 && !is_mixed {
+        torn(&versions, "with no write beside it");
+    }
+    let is_here = |write: &Operation| !is_elsewhere(read, write);
+    for block in blocks.iter().filter(|block| block.len() > 1 && !has_beside(block, &is_here)) {
+        torn(block, "in one block, with no write beside it on its mount");
     }
     is_mixed
 }
@@ -191,6 +206,25 @@ mod tests {
         other.invoke(3, "write", json!({"file": "f", "version": 2}));
         read(&mut other, json!([null, 2]));
         assert_eq!(kinds(&other), ["stale"]);
+    }
+
+    #[test]
+    fn a_block_has_parts_of_two_versions_only_beside_a_write_on_the_same_mount() {
+        let write = |version: u64| json!({"file": "f", "version": version, "mount": 1});
+        // Where no write is beside it at all, the file is torn, too.
+        for (reads_on, done_before, expected) in [(1, false, 0), (2, false, 1), (1, true, 2)] {
+            let mut build = Build::default();
+            build.run(1, "write", write(1), json!({}));
+            build.invoke(1, "write", write(2));
+            if done_before {
+                build.ok(1, json!({}));
+                build.invoke(1, "write", write(3));
+            }
+            build.run(2, "read", json!({"file": "f", "mount": reads_on}), json!({"versions": [[1, 2], 2]}));
+            build.ok(1, json!({}));
+            let torn = kinds(&build).iter().filter(|kind| *kind == "torn").count();
+            assert_eq!(torn, expected, "read on {reads_on}");
+        }
     }
 
     #[test]

@@ -83,19 +83,45 @@ fn read(path: &Path) -> std::io::Result<Vec<Value>> {
     let one = |at: u64| {
         let mut bytes = [0; STAMP_BYTES];
         let got = file.read_at(&mut bytes, at)?;
-        let numbers: Vec<_> = bytes[..got].chunks_exact(8).map(number).collect();
-        Ok(match numbers.first() {
-            None | Some(0) => Value::Null,
-            // Half a stamp is a version that nobody wrote.
-            Some(first) if numbers.len() != STAMP_BYTES / 8 || numbers.iter().any(|other| other != first) => {
-                json!(format!("torn stamp of {first}"))
-            }
-            Some(first) => json!(first),
-        })
+        Ok(stamp(&bytes[..got]))
     };
     STAMPS.into_iter().map(one).collect()
 }
 
+/// The version of a stamp; those of a stamp that has parts of several, which a kernel makes of a read beside a write.
+fn stamp(bytes: &[u8]) -> Value {
+    let mut versions: Vec<Value> = Vec::new();
+    for number in bytes.chunks_exact(8).map(number) {
+        let version = if number == 0 { Value::Null } else { json!(number) };
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    match versions.len() {
+        0 => Value::Null,
+        // Of a file that ends within it: nobody wrote that.
+        _ if bytes.len() < STAMP_BYTES => json!(format!("{} bytes of {versions:?}", bytes.len())),
+        1 => versions.remove(0),
+        _ => versions.into(),
+    }
+}
+
 fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_of_the_versions_that_are_in_it() {
+        let of = |version: u64, count: usize| version.to_le_bytes().repeat(count);
+        let (whole, half) = (STAMP_BYTES / 8, STAMP_BYTES / 16);
+        assert_eq!(stamp(&of(7, whole)), json!(7));
+        assert_eq!(stamp(&[of(7, half), of(8, half)].concat()), json!([7, 8]));
+        assert_eq!(stamp(&[of(7, half), of(0, half)].concat()), json!([7, null]));
+        assert_eq!((stamp(&[]), stamp(&of(0, whole))), (Value::Null, Value::Null));
+        assert!(stamp(&of(7, half)).is_string());
+    }
 }
