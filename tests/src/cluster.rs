@@ -8,6 +8,7 @@ use crate::process::{self, Ended, Leftover};
 use crate::{admin, ports, verify};
 use holdfast_proto::crash_points::CRASH;
 use holdfast_proto::pb;
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -330,6 +331,17 @@ impl Cluster {
             });
         }
         assert!(leader <= self.shape.node_count);
+    }
+
+    /// Waits until all running nodes vote: one that comes back without its disk counts for nothing until it is a member again, and
+    /// whoever took another's disk meanwhile would take a majority's.
+    pub fn wait_voters(&self) {
+        process::wait_for("every node to vote", || {
+            let members = self.status(self.leader_now()?).ok()?.members;
+            let running: BTreeSet<_> = self.ids().into_iter().filter(|&id| self.is_running(id)).collect();
+            let voters: BTreeSet<_> = members.iter().filter(|m| m.state == "voter").map(|m| m.id).collect();
+            (voters == running && members.len() == voters.len()).then_some(())
+        });
     }
 
     /// Waits until all running nodes have applied what the leader has committed now.

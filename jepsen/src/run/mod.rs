@@ -200,6 +200,7 @@ fn fault(id: u64, nemesis: &mut Together, world: &World, parts: &[Part], dice: &
     }
     // The next fault meets a cluster that is whole.
     world.cluster.wait_ready();
+    world.cluster.wait_voters();
     tell(Kind::Ok, "heal", json!({"id": id}));
 }
 

@@ -61,7 +61,8 @@ pub fn next_step(look: &Look) -> Step {
     if nodes.is_empty() {
         return Step::Record;
     }
-    if !raft.settled {
+    // Without a quorum that answers nothing can be committed: the leader would be refused, and log it, at each try.
+    if !raft.settled || !raft.is_quorum(&raft.voters) {
         return Step::Wait;
     }
     if raft.joint {
@@ -82,9 +83,6 @@ fn register_self(look: &Look) -> Option<Step> {
 /// Of those that Raft is to forget, one without which those that are there are a quorum still.
 fn drop_one(look: &Look) -> Option<Step> {
     let Look { raft, nodes, .. } = look;
-    if !raft.is_quorum(&raft.voters) {
-        return None;
-    }
     // While the life that has the place answers, whoever wants to come in its place is somebody else, started with its id by mistake.
     let gone = |id: &u64, node: &NodeRecord| node.newcomer.is_some() && !raft.answering.contains(id);
     let unwanted = |id: &u64| nodes.get(id).is_none_or(|node| gone(id, node));

@@ -58,6 +58,13 @@ fn members_are_recorded_first_and_nothing_is_begun_while_a_change_is_under_way()
 }
 
 #[test]
+fn without_a_quorum_that_answers_nothing_is_begun() {
+    let near = learner(look(&[1, 2]), 3, 1000);
+    assert_eq!(next_step(&near), Step::Promote(3));
+    assert_eq!(next_step(&silent(near, 2)), Step::Wait);
+}
+
+#[test]
 fn a_change_that_a_leader_left_half_done_is_finished_first() {
     let mut half = learner(look(&[1, 2]), 3, 1000);
     half.raft.joint = true;
