@@ -5,7 +5,7 @@ use crate::run::world::World;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,34 +151,64 @@ impl Nemesis for Transfer {
 pub struct Install {
     node: Option<u64>,
     part_bytes: u64,
+    feedings: usize,
 }
 
 /// Until the leader feeds it.
-const FED_WITHIN: Duration = Duration::from_secs(30);
+const FED_WITHIN: Duration = Duration::from_secs(10);
+/// A small state is there before anybody has seen it come, or comes from the log after all: then it is wiped and fed again.
+const SEEN_WITHIN: Duration = Duration::from_secs(60);
+
+/// What there is of a checkpoint that a leader sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Received {
+    Nothing,
+    /// Bytes so far.
+    Part(u64),
+    All,
+}
+
+impl Install {
+    /// Starts the empty node, and kills it as soon as part of a checkpoint is there, or all of it.
+    fn feed(&mut self, world: &World, id: u64) {
+        world.cluster.kill(id);
+        world.cluster.node(id).disk().wipe();
+        world.cluster.start_node(id);
+        let (dir, start) = (world.cluster.node(id).data_dir(), Instant::now());
+        while start.elapsed() < FED_WITHIN {
+            match received(&holdfast_tests::files::files_below(&dir)) {
+                Received::Nothing => {}
+                Received::Part(bytes) => {
+                    self.part_bytes = bytes;
+                    break;
+                }
+                Received::All => break,
+            }
+        }
+    }
+}
 
 impl Nemesis for Install {
     fn begin(&mut self, world: &World, dice: &mut StdRng) -> Result<Value, String> {
         let leader = leader(world)?;
         let others: Vec<_> = world.members().into_iter().filter(|id| *id != leader).collect();
         let id = others.choose(dice).copied().ok_or("there is no follower")?;
-        world.cluster.kill(id);
-        world.cluster.node(id).disk().wipe();
-        // The log reaches back to the older of two checkpoints: from now on it does not reach far enough for an empty node.
-        for _ in 0..2 {
-            let _ = holdfast_tests::admin::checkpoint(&world.cluster.node(leader).addr());
-        }
-        world.cluster.start_node(id);
         self.node = Some(id);
         let start = Instant::now();
-        while self.part_bytes == 0 && start.elapsed() < FED_WITHIN {
-            self.part_bytes = received_bytes(&world.cluster.node(id).data_dir());
+        while self.part_bytes == 0 && start.elapsed() < SEEN_WITHIN {
+            // The log reaches back to the older of two checkpoints: from now on it does not reach far enough for an empty node.
+            for _ in 0..2 {
+                let _ = holdfast_tests::admin::checkpoint(&world.cluster.node(leader).addr());
+            }
+            self.feed(world, id);
+            self.feedings += 1;
         }
         world.cluster.kill(id);
         Ok(json!({"node": id, "leader": leader}))
     }
 
     fn look(&mut self, _world: &World) -> Bite {
-        Bite { bit: self.part_bytes > 0, evidence: json!({"bytes_received": self.part_bytes}) }
+        Bite { bit: self.part_bytes > 0, evidence: json!({"bytes_received": self.part_bytes, "tries": self.feedings}) }
     }
 
     fn end(&mut self, world: &World) {
@@ -188,9 +218,40 @@ impl Nemesis for Install {
     }
 }
 
-/// Of a transfer that is under way.
-fn received_bytes(data_dir: &Path) -> u64 {
-    let parts = holdfast_tests::files::files_below(data_dir);
-    let parts = parts.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "part"));
-    parts.filter_map(|path| path.metadata().ok()).map(|part| part.len()).sum()
+/// By the names of its files, as metad's snapshot inbox and checkpoint directory give them.
+fn received(files: &[PathBuf]) -> Received {
+    let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if files.iter().any(|path| name(path).ends_with(".ckpt")) {
+        return Received::All;
+    }
+    let parts = files.iter().filter(|path| name(path).starts_with("receive-"));
+    match parts.filter_map(|path| path.metadata().ok()).map(|part| part.len()).sum() {
+        0 => Received::Nothing,
+        bytes => Received::Part(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_comes_of_a_checkpoint_is_part_of_one() {
+        let dir = holdfast_tests::process::scratch_dir("received");
+        let file = |name: &str, bytes: &str| {
+            let path = dir.join(name);
+            std::fs::write(&path, bytes).expect("written");
+            path
+        };
+        let mut files =
+            vec![file("IDENTITY.part", "node = 1"), file("00000000000000000007.part", "a checkpoint of its own")];
+        assert_eq!(received(&files), Received::Nothing);
+        files.push(file("receive-00000000000000000007-100.part", ""));
+        assert_eq!(received(&files), Received::Nothing);
+        files.push(file("receive-00000000000000000007-100.part", "1234"));
+        files.remove(2);
+        assert_eq!(received(&files), Received::Part(4));
+        files.push(file("00000000000000000007.ckpt", ""));
+        assert_eq!(received(&files), Received::All);
+    }
 }

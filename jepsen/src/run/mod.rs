@@ -25,8 +25,9 @@ use world::World;
 
 /// Between a fault that was healed and the next.
 const CALM_S: std::ops::Range<f64> = 1.5..3.0;
-/// Before the first fault, so that there is something to lose; and after the last, so that service is seen again.
+/// Before the first fault, so that there is something to lose; and after the last, at least.
 const QUIET: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -106,7 +107,7 @@ pub fn run(plan: &Plan, say: &dyn Fn(&str)) -> Result<Vec<Judged>, String> {
     let threads: Vec<_> = parts.iter().flat_map(spawn).collect();
     std::thread::sleep(QUIET);
     faults(plan, &kinds, &world, &parts, start, say);
-    std::thread::sleep(QUIET);
+    await_service(&parts, start);
     stop.store(true, Ordering::Relaxed);
     say("waits for the clients");
     for thread in threads {
@@ -159,6 +160,16 @@ fn faults(
         }
     }
     std::thread::sleep(plan.time.saturating_sub(start.elapsed()));
+}
+
+/// Service is seen again by each workload, or is not in the time that it may take.
+fn await_service(parts: &[Part], start: Instant) {
+    let healed = start.elapsed();
+    std::thread::sleep(QUIET);
+    let is_late = || start.elapsed() > healed + Duration::from_millis(suite::RECOVERY_MS_MAX);
+    while !is_late() && !parts.iter().all(|part| part.scene.recorder.has_served_since(healed)) {
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 /// A fault, and others that go with it and with each other, up to so many in all.

@@ -5,7 +5,7 @@ use crate::history::{Event, History, Kind, Process};
 use serde_json::{Map, Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One history that grows.
 #[derive(Debug)]
@@ -45,6 +45,16 @@ impl Recorder {
     pub fn acknowledged_count(&self) -> usize {
         let is_acknowledged = |event: &&Event| event.kind == Kind::Ok && event.process != Process::Nemesis;
         self.events().iter().filter(is_acknowledged).count()
+    }
+
+    /// Whether an operation was acknowledged that was begun at least so long after the start.
+    pub fn has_served_since(&self, since: Duration) -> bool {
+        let events = self.events();
+        let recent = &events[events.partition_point(|event| event.time < since.as_nanos() as u64)..];
+        let is_begun = |event: &Event| event.kind == Kind::Invoke && event.process != Process::Nemesis;
+        let is_answer = |to: &Event, event: &Event| event.kind == Kind::Ok && event.process == to.process;
+        (0..recent.len())
+            .any(|at| is_begun(&recent[at]) && recent[at..].iter().any(|event| is_answer(&recent[at], event)))
     }
 
     /// All that was taken down.
@@ -107,6 +117,22 @@ impl Voice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_counts_as_service_where_it_was_asked_for_since() {
+        let recorder = Recorder::new(Instant::now());
+        let mut voice = recorder.voice();
+        voice.invoke("stat", json!({}));
+        recorder.nemesis(Kind::Invoke, "heal", json!({}));
+        let since = recorder.start.elapsed();
+        recorder.nemesis(Kind::Ok, "heal", json!({}));
+        voice.end(Done::Ok(json!({})), None);
+        assert!(!recorder.has_served_since(since));
+        voice.act("stat", json!({}), || Done::Info("no reply".into()));
+        assert!(!recorder.has_served_since(since));
+        voice.act("stat", json!({}), || Done::Refused("ENOENT".into()));
+        assert!(recorder.has_served_since(since));
+    }
 
     #[test]
     fn a_process_that_does_not_know_its_end_never_comes_back() {
