@@ -6,6 +6,8 @@ use super::test_meta::{Call, FakeMeta, Said, file_attr, say, say_attr, vfs};
 use super::*;
 use holdfast_proto::limits::LOCK_LAST_BYTE;
 use holdfast_proto::pb::{mutation::Op as WireOp, push::Event, query::Ask as WireAsk};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 const INO: u64 = 7;
 const OWNER: u64 = 99;
@@ -137,4 +139,45 @@ async fn a_lock_that_was_lost_with_its_session_keeps_its_descriptor_from_writing
     assert_eq!(vfs.fsync(other).await, Ok(()));
     vfs.set_lock(Caller::ROOT, request(fh, pb::LockMode::Unlock), false).await.expect("it knows now");
     assert_eq!(vfs.fsync(fh).await, Ok(()));
+}
+
+/// The cluster is away for the first of these calls; who waited has closed the file when it is back.
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_nobody_answered_is_cancelled_by_the_close_however_late() {
+    let away = Arc::new(AtomicUsize::new(4));
+    let left = away.clone();
+    let meta = FakeMeta::new(move |call| match call {
+        Call::Op(_) if left.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1)).is_ok() => {
+            Err(ClientError::Unavailable("nobody leads".to_owned()))
+        }
+        Call::Op(WireOp::CancelLock(_)) => say(&pb::CancelLockReply { cancelled: false }),
+        other => answer(other, true),
+    });
+    let (vfs, fh) = opened(&meta).await;
+    let asked = vfs.set_lock(Caller::ROOT, request(fh, pb::LockMode::Exclusive), true).await;
+    assert!(matches!(asked, Err(ClientError::Unavailable(_))), "{asked:?}");
+    vfs.close(fh, OWNER).await.expect("closes");
+    vfs.release(fh).await.expect("releases");
+    // The next to lock the file waits until that is done.
+    let next = vfs.open(Caller::ROOT, INO, Access::of_flags(libc::O_RDWR)).await.expect("opens").fh;
+    vfs.set_lock(Caller::ROOT, request(next, pb::LockMode::Exclusive), false).await.expect("locks");
+    let told = names(&meta.take_calls());
+    let told: Vec<_> = told.into_iter().filter(|name| name.contains("lock")).collect();
+    let tries = ["set_lock", "cancel_lock", "cancel_lock", "cancel_lock"];
+    assert_eq!(told, [&tries[..], &["cancel_lock", "drop_locks", "set_lock"]].concat());
+    assert_eq!(away.load(Relaxed), 0);
+}
+
+#[tokio::test]
+async fn an_unlock_cancels_what_nobody_answered_about() {
+    let meta = FakeMeta::new(|call| match call {
+        Call::Op(WireOp::SetLock(op)) if op.wait != 0 => Err(ClientError::Unavailable("nobody leads".to_owned())),
+        Call::Op(WireOp::CancelLock(_)) => say(&pb::CancelLockReply { cancelled: true }),
+        other => answer(other, true),
+    });
+    let (vfs, fh) = opened(&meta).await;
+    vfs.set_lock(Caller::ROOT, request(fh, pb::LockMode::Exclusive), true).await.expect_err("nobody answers");
+    vfs.set_lock(Caller::ROOT, request(fh, pb::LockMode::Unlock), false).await.expect("unlocks");
+    vfs.close(fh, OWNER).await.expect("closes");
+    assert_eq!(names(&meta.take_calls()), ["set_lock", "cancel_lock", "set_lock"]);
 }

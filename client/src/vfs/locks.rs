@@ -42,11 +42,13 @@ struct OwnerLocks {
     marks: [Mark; 2],
     /// Descriptors it locked by.
     fhs: BTreeSet<Fh>,
+    /// Waits that may stand in the queue, or come to, although nobody waits any more: who asked was told that nobody answers.
+    abandoned: BTreeSet<u64>,
 }
 
 impl OwnerLocks {
     fn is_idle(&self) -> bool {
-        self.marks.iter().all(|mark| mark.under_way == 0 && !mark.may_hold)
+        self.marks.iter().all(|mark| mark.under_way == 0 && !mark.may_hold) && self.abandoned.is_empty()
     }
 }
 
@@ -80,13 +82,15 @@ pub struct Locks {
 
 /// Owners whose locks of a file are being given up. While it lives, new requests for the file wait.
 #[derive(Debug)]
-pub struct Dropping<'a> {
-    locks: &'a Locks,
+pub struct Dropping {
+    locks: Arc<Locks>,
     pub ino: u64,
     pub owners: Vec<u64>,
+    /// Of theirs, to be cancelled before: one that is granted later would stay for as long as the session.
+    pub waits: Vec<u64>,
 }
 
-impl Drop for Dropping<'_> {
+impl Drop for Dropping {
     fn drop(&mut self) {
         let mut files = self.locks.files.lock();
         if let Some(file) = files.get_mut(&self.ino) {
@@ -168,17 +172,37 @@ impl Locks {
         }
     }
 
+    /// A wait has ended without anybody knowing whether it stands in the queue.
+    pub fn abandon(&self, ino: u64, owner: u64, wait: u64) {
+        let mut files = self.files.lock();
+        files.entry(ino).or_default().owners.entry(owner).or_default().abandoned.insert(wait);
+    }
+
+    /// The waits of an owner that are to be cancelled.
+    pub fn abandoned(&self, ino: u64, owner: u64) -> BTreeSet<u64> {
+        let files = self.files.lock();
+        let owner = files.get(&ino).and_then(|file| file.owners.get(&owner));
+        owner.map(|owner| owner.abandoned.clone()).unwrap_or_default()
+    }
+
+    pub fn cancelled(&self, ino: u64, owner: u64, wait: u64) {
+        let mut files = self.files.lock();
+        if let Some(owner) = files.get_mut(&ino).and_then(|file| file.owners.get_mut(&owner)) {
+            owner.abandoned.remove(&wait);
+        }
+    }
+
     /// A process closes one of its descriptors of the file: all its ranges go. None where it has none.
-    pub fn close_of(&self, ino: u64, owner: u64) -> Option<Dropping<'_>> {
+    pub fn close_of(self: &Arc<Self>, ino: u64, owner: u64) -> Option<Dropping> {
         self.begin_drop(ino, |number, _| number == owner)
     }
 
     /// The last descriptor of an open is gone: what was locked by it goes.
-    pub fn release_of(&self, ino: u64, fh: Fh) -> Option<Dropping<'_>> {
+    pub fn release_of(self: &Arc<Self>, ino: u64, fh: Fh) -> Option<Dropping> {
         self.begin_drop(ino, |_, locks| locks.fhs.contains(&fh))
     }
 
-    fn begin_drop(&self, ino: u64, goes: impl Fn(u64, &OwnerLocks) -> bool) -> Option<Dropping<'_>> {
+    fn begin_drop(self: &Arc<Self>, ino: u64, goes: impl Fn(u64, &OwnerLocks) -> bool) -> Option<Dropping> {
         let mut files = self.files.lock();
         let file = files.get_mut(&ino)?;
         let owners: Vec<u64> =
@@ -186,10 +210,11 @@ impl Locks {
         if owners.is_empty() {
             return None;
         }
-        owners.iter().for_each(|owner| drop(file.owners.remove(owner)));
+        let gone = owners.iter().filter_map(|owner| file.owners.remove(owner));
+        let waits = gone.flat_map(|owner| owner.abandoned).collect();
         file.drops += 1;
         file.drops_begun += 1;
-        Some(Dropping { locks: self, ino, owners })
+        Some(Dropping { locks: self.clone(), ino, owners, waits })
     }
 
     /// Waits until no close is giving up locks of the file. How many ever did, so that a refusal can be told from one that a close
@@ -275,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_close_drops_only_what_may_be_held() {
-        let locks = Locks::default();
+        let locks = Arc::new(Locks::default());
         assert!(locks.close_of(FILE, OWNER).is_none());
         take(&locks, OWNER, LockKind::Range, 1, Took::No);
         assert!(locks.close_of(FILE, OWNER).is_none());
@@ -288,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_release_drops_what_was_locked_by_that_descriptor() {
-        let locks = Locks::default();
+        let locks = Arc::new(Locks::default());
         take(&locks, OWNER, LockKind::Flock, 1, Took::Yes);
         take(&locks, 78, LockKind::Flock, 2, Took::Yes);
         assert_eq!(locks.release_of(FILE, Fh(2)).map(|drops| drops.owners.clone()), Some(vec![78]));
@@ -296,8 +321,22 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_that_nobody_knows_the_end_of_goes_with_the_close() {
+        let locks = Arc::new(Locks::default());
+        locks.begin(FILE, OWNER, LockKind::Flock, Fh(1));
+        locks.abandon(FILE, OWNER, 5);
+        locks.abandon(FILE, OWNER, 6);
+        locks.end(FILE, OWNER, LockKind::Flock, Fh(1), Took::Perhaps);
+        locks.cancelled(FILE, OWNER, 5);
+        assert_eq!(locks.abandoned(FILE, OWNER), BTreeSet::from([6]));
+        let dropping = locks.release_of(FILE, Fh(1)).expect("it may be held");
+        assert_eq!((&dropping.owners[..], &dropping.waits[..]), (&[OWNER][..], &[6][..]));
+        assert!(locks.abandoned(FILE, OWNER).is_empty());
+    }
+
+    #[test]
     fn what_was_unlocked_as_a_whole_costs_nothing_at_the_close() {
-        let locks = Locks::default();
+        let locks = Arc::new(Locks::default());
         take(&locks, OWNER, LockKind::Flock, 1, Took::Yes);
         let newest = locks.may_hold(FILE, OWNER, LockKind::Flock).expect("held");
         locks.unlocked(FILE, OWNER, LockKind::Flock, newest);
@@ -310,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_lost_session_names_the_descriptors_that_held_something() {
-        let locks = Locks::default();
+        let locks = Arc::new(Locks::default());
         take(&locks, OWNER, LockKind::Range, 1, Took::Yes);
         take(&locks, 78, LockKind::Range, 2, Took::Perhaps);
         let wait = locks.wait();
@@ -321,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_grant_finds_its_wait_and_an_empty_one_makes_all_ask() {
-        let locks = Locks::default();
+        let locks = Arc::new(Locks::default());
         let (one, two) = (locks.wait(), locks.wait());
         locks.granted(&[one.number]);
         locks.granted(&[]);
@@ -332,7 +371,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_waits_for_a_close_that_is_giving_up() {
-        let locks = Locks::default();
+        let locks = Arc::new(Locks::default());
         take(&locks, OWNER, LockKind::Flock, 1, Took::Yes);
         take(&locks, 78, LockKind::Flock, 2, Took::Yes);
         let begun = locks.settled(FILE).await;

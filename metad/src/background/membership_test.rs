@@ -146,6 +146,7 @@ fn the_founding_ends_when_most_of_the_founders_vote() {
     look.nodes.insert(3, NodeRecord::new("n3:1"));
     assert_eq!(next_step(&look), Step::Wait);
     look.raft.voters.insert(2);
+    look.raft.answering.insert(2);
     assert_eq!(next_step(&look), Step::Founded);
 }
 

@@ -23,7 +23,7 @@ impl<M: MetaApi> Vfs<M> {
         let dropping = self.locks.close_of(handle.ino, owner);
         let flushed = self.flush_handle(&handle).await;
         if let Some(dropping) = dropping {
-            self.drop_locks(dropping.ino, &dropping.owners).await;
+            self.drop_locks(dropping).await;
         }
         flushed
     }

@@ -16,7 +16,7 @@ impl<M: MetaApi> Vfs<M> {
             tracing::error!(ino = handle.ino, %error, "data written through a mapping was lost");
         }
         if let Some(dropping) = dropping {
-            self.drop_locks(dropping.ino, &dropping.owners).await;
+            self.drop_locks(dropping).await;
         }
         if self.handles.remove_file(fh).is_none() {
             return Ok(()); // unmount has taken it

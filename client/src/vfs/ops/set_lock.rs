@@ -7,17 +7,20 @@
 use crate::error::ClientError;
 use crate::meta::{MetaApi, own_creds};
 use crate::vfs::interrupt::interrupted;
-use crate::vfs::locks::{LockKind, Took, WaitState};
+use crate::vfs::locks::{Dropping, LockKind, Took, WaitState, Waiting};
 use crate::vfs::pushes::LastByte;
 use crate::vfs::{Caller, Fh, FileHandle, Vfs};
-use holdfast_proto::limits::LOCK_LAST_BYTE;
+use holdfast_proto::limits::{LOCK_LAST_BYTE, LOCK_OWNERS_MAX};
 use holdfast_proto::{FsErrno, pb};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// A wait asks so often by itself whether it goes on: what it was told may have been lost, with a connection or a leader.
 const ASK_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two tries to give up what nobody answered about.
+const DROP_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is to be locked or unlocked, and by whom.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +106,10 @@ impl<M: MetaApi> Vfs<M> {
             // Written by another descriptor of the same file.
             false => self.data.flush_ino(handle.ino).await,
         };
+        for wait in self.locks.abandoned(handle.ino, owner) {
+            self.meta.mutate(&own_creds(), pb::CancelLockOp { ino: handle.ino, wait }).await?;
+            self.locks.cancelled(handle.ino, owner, wait);
+        }
         self.meta.mutate(&own_creds(), request.op(handle.ino)).await?;
         if request.is_whole() {
             self.locks.unlocked(handle.ino, owner, kind, newest);
@@ -145,9 +152,21 @@ impl<M: MetaApi> Vfs<M> {
 
     async fn wait_for_lock(&self, caller: Caller, op: &pb::SetLockOp) -> Result<Attempt, ClientError> {
         let mut waiting = self.locks.wait();
-        let session = self.meta.session();
         let op = pb::SetLockOp { wait: waiting.number, ..*op };
-        let ino = op.ino;
+        let ended = self.queue_for_lock(caller, op, &mut waiting).await;
+        if matches!(&ended, Err(error) if !matches!(error, ClientError::Refused(_) | ClientError::SessionLost)) {
+            self.locks.abandon(op.ino, op.owner, waiting.number);
+        }
+        ended
+    }
+
+    async fn queue_for_lock(
+        &self,
+        caller: Caller,
+        op: pb::SetLockOp,
+        waiting: &mut Waiting<'_>,
+    ) -> Result<Attempt, ClientError> {
+        let (session, ino) = (self.meta.session(), op.ino);
         let reply = self.meta.mutate(&own_creds(), op).await?.reply;
         if reply.granted {
             return Ok(Attempt::Granted(reply.attr));
@@ -245,12 +264,40 @@ impl<M: MetaApi> Vfs<M> {
         }
     }
 
-    /// Gives up what a close says is over. What cannot be told now is told as soon as there is a leader, or ends with the session.
-    pub(crate) async fn drop_locks(&self, ino: u64, owners: &[u64]) {
-        for owners in owners.chunks(holdfast_proto::limits::LOCK_OWNERS_MAX) {
-            let op = pb::DropLocksOp { ino, owners: owners.to_vec() };
-            if let Err(error) = self.meta.mutate(&own_creds(), op).await {
-                tracing::warn!(ino, %error, "locks of a closed file could not be given up at once");
+    /// Gives up what a close says is over. Where nobody answers for so long that the close is not to wait, it goes on beside.
+    pub(crate) async fn drop_locks(&self, dropping: Dropping) {
+        let asked = drop_once(&*self.meta, &dropping).await;
+        if let Err(error @ ClientError::Unavailable(_)) = &asked {
+            tracing::warn!(ino = dropping.ino, %error, "locks of a closed file could not be given up yet");
+            tokio::spawn(drop_later(self.meta.clone(), dropping));
+        } else if let Err(error) = asked {
+            tracing::warn!(ino = dropping.ino, %error, "locks of a closed file could not be given up; they end with the session");
+        }
+    }
+}
+
+/// Their waits first: what is granted meanwhile is held, and goes with what is held.
+async fn drop_once<M: MetaApi>(meta: &M, dropping: &Dropping) -> Result<(), ClientError> {
+    let ino = dropping.ino;
+    for wait in &dropping.waits {
+        meta.mutate(&own_creds(), pb::CancelLockOp { ino, wait: *wait }).await?;
+    }
+    for owners in dropping.owners.chunks(LOCK_OWNERS_MAX) {
+        meta.mutate(&own_creds(), pb::DropLocksOp { ino, owners: owners.to_vec() }).await?;
+    }
+    Ok(())
+}
+
+/// Until somebody answers: what is not given up is nobody's, for as long as the session lasts.
+async fn drop_later<M: MetaApi>(meta: Arc<M>, dropping: Dropping) {
+    loop {
+        tokio::time::sleep(DROP_PAUSE).await;
+        match drop_once(&*meta, &dropping).await {
+            Err(ClientError::Unavailable(_)) => {}
+            Ok(()) => return,
+            Err(error) => {
+                tracing::warn!(ino = dropping.ino, %error, "locks of a closed file end with the session");
+                return;
             }
         }
     }
