@@ -6,7 +6,7 @@ use holdfast_tests::locker::{Locker, flock};
 use holdfast_tests::mount::Mount;
 use holdfast_tests::process::{apart, report, wait_for};
 use holdfast_tests::shared;
-use libc::{EAGAIN, F_RDLCK, F_UNLCK, F_WRLCK, LOCK_EX, LOCK_NB, LOCK_UN};
+use libc::{EAGAIN, EIO, F_RDLCK, F_UNLCK, F_WRLCK, LOCK_EX, LOCK_NB, LOCK_UN};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -40,6 +40,27 @@ fn a_killed_leader_takes_no_lock_along_and_waiters_are_served_by_the_next() {
         assert_eq!((of_file.recv().unwrap(), of_bytes.recv().unwrap()), (Ok(()), Ok(())), "round {round}");
         cluster.bring_back(&[leader]);
     }
+}
+
+/// flock(2) gives up after a minute in which nobody answered; what it asked for stands in the leader's log all the same.
+#[test]
+fn a_lock_that_nobody_waits_for_any_more_goes_to_somebody_else() {
+    let _turn = one_at_a_time();
+    let cluster = Cluster::start();
+    let meta = cluster.format("locks");
+    let (here, there) = (Mount::start(&meta), Mount::start(&meta));
+    std::fs::write(here.path("f"), b"x").unwrap();
+    let (holder, waiter) = (Locker::new(&[&here.path("f")]), Locker::new(&[&there.path("f")]));
+    assert_eq!(holder.flock(LOCK_EX), Ok(()));
+    let leader = cluster.leader();
+    let followers: Vec<_> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
+    followers.iter().for_each(|id| cluster.kill(*id));
+    assert_eq!(waiter.flock(LOCK_EX), Err(EIO));
+    drop(waiter);
+    cluster.bring_back(&followers);
+    assert_eq!(holder.flock(LOCK_UN), Ok(()));
+    let next = Locker::new(&[&here.path("f")]);
+    wait_for("the lock", || next.flock(LOCK_EX | LOCK_NB).ok());
 }
 
 #[test]
