@@ -77,6 +77,9 @@ impl Nemesis for Power {
     }
 }
 
+/// A node that has just met the full disk may be on its way to its end for so long.
+const STOPPING_FOR: Duration = Duration::from_secs(2);
+
 /// The leader's disk has no room left.
 #[derive(Default)]
 pub struct Full {
@@ -102,6 +105,10 @@ impl Nemesis for Full {
     fn end(&mut self, world: &World) {
         let Some(id) = self.node.take() else { return };
         world.cluster.node(id).disk().empty();
+        let start = Instant::now();
+        while world.cluster.is_running(id) && start.elapsed() < STOPPING_FOR {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         if !world.cluster.is_running(id) {
             world.cluster.reap(id);
             world.cluster.start_node(id);
